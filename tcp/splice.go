@@ -1,0 +1,264 @@
+// Package tcp is layer 4: joining two connections, telling what a client speaks
+// by its first bytes, and the range of public ports. It knows nothing of SSH,
+// HTTP or names.
+package tcp
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// bufferSize is what one direction copies at a time: an SSH channel's packet
+// is 32 KiB, and two of them make one write to the public side.
+const bufferSize = 64 << 10
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
+
+// halfCloser is a connection whose sending direction can be ended alone, as
+// *net.TCPConn and an SSH channel can.
+type halfCloser interface{ CloseWrite() error }
+
+// Splice copies both ways between a and b until each direction has ended, and
+// closes both. The end of one direction is passed on as a half-close, and the
+// other direction goes on for as long as it likes; silence is no error. stall
+// bounds how long either side may take none of the bytes it was sent (0: for
+// ever).
+//
+// It returns the bytes copied and the first error that was not an end of
+// file. After an error both connections are cut at once (a TCP connection is
+// reset), so that a stream that broke never looks complete.
+func Splice(a, b net.Conn, stall time.Duration) (aToB, bToA int64, err error) {
+	s := &splice{a: a, b: b, stall: stall}
+	s.wait.Add(1)
+	go s.back()
+	aToB = s.copy(b, a)
+	s.wait.Wait()
+	s.end()
+	return aToB, s.fromB, s.err
+}
+
+// splice is one pair of joined connections.
+type splice struct {
+	a, b  net.Conn
+	stall time.Duration
+	wait  sync.WaitGroup
+	fromB int64
+
+	once sync.Once // guards err and the cutting of both
+	err  error
+}
+
+// back is the second direction, b to a.
+func (s *splice) back() {
+	defer s.wait.Done()
+	s.fromB = s.copy(s.a, s.b)
+}
+
+// copy moves src to dst until src ends, and then half-closes dst.
+func (s *splice) copy(dst, src net.Conn) (n int64) {
+	n, err := s.relay(dst, src)
+	if err == nil {
+		err = closeWrite(dst)
+	}
+	if err != nil {
+		s.once.Do(func() { s.err = err; Reset(s.a); Reset(s.b) })
+	}
+	return n
+}
+
+// packets is a connection that hands out what has arrived without copying it:
+// appended to dst, as far as that has room. It waits until there is something.
+type packets interface {
+	ReadBuffers(dst [][]byte) ([][]byte, error)
+}
+
+// atOnce is how many packets go into one write.
+const atOnce = 16
+
+// relay is the copy loop. A buffer is held only while bytes flow.
+func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
+	if p, ok := src.(packets); ok {
+		if _, ok := dst.(*net.TCPConn); ok {
+			return s.relayPackets(dst, p)
+		}
+	}
+	read := readerOf(src)
+	for {
+		buf, r, rerr := read()
+		if r > 0 {
+			w, werr := s.write(dst, (*buf)[:r])
+			n += int64(w)
+			if werr != nil {
+				rerr = werr
+			}
+		}
+		if buf != nil {
+			buffers.Put(buf)
+		}
+		if rerr == io.EOF {
+			return n, nil
+		}
+		if rerr != nil {
+			return n, rerr
+		}
+	}
+}
+
+// relayPackets is relay for a source that has its packets in memory already:
+// they go out as they are, several in one writev.
+func (s *splice) relayPackets(dst net.Conn, src packets) (n int64, err error) {
+	for {
+		var room [atOnce][]byte
+		got, rerr := src.ReadBuffers(room[:0])
+		if len(got) > 0 {
+			w, werr := s.writePackets(dst, got)
+			n += w
+			if werr != nil {
+				return n, werr
+			}
+		}
+		if rerr == io.EOF {
+			return n, nil
+		}
+		if rerr != nil {
+			return n, rerr
+		}
+	}
+}
+
+func (s *splice) writePackets(dst net.Conn, packets net.Buffers) (n int64, err error) {
+	for {
+		if err := s.extend(dst); err != nil {
+			return n, err
+		}
+		w, err := packets.WriteTo(dst)
+		n += w
+		if !slow(w, err) {
+			return n, err
+		}
+	}
+}
+
+// slow reports whether a write that ran out of time has had some of its bytes
+// taken: that is no stall, and the rest may be tried.
+func slow(taken int64, err error) bool {
+	return taken > 0 && errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// extend gives dst the stall time for the next write.
+func (s *splice) extend(dst net.Conn) error {
+	if s.stall == 0 {
+		return nil
+	}
+	return dst.SetWriteDeadline(time.Now().Add(s.stall))
+}
+
+func (s *splice) write(dst net.Conn, p []byte) (n int, err error) {
+	for {
+		if err := s.extend(dst); err != nil {
+			return n, err
+		}
+		w, err := dst.Write(p[n:])
+		n += w
+		if slow(int64(w), err) {
+			continue
+		}
+		if err == io.EOF { // is no end of what is read
+			err = io.ErrClosedPipe
+		}
+		return n, err
+	}
+}
+
+// reader reads once into a pooled buffer, which it takes when there is
+// something to be read; the caller puts it back unless it is nil.
+type reader func() (buf *[]byte, n int, err error)
+
+// readerOf gives the way to read c that holds no buffer while it waits, where
+// c offers one.
+func readerOf(c net.Conn) reader {
+	switch c := c.(type) {
+	case *Peeked:
+		return c.readAgain()
+	case interface{ WaitRead() }:
+		return func() (*[]byte, int, error) {
+			c.WaitRead()
+			return readInto(c.(net.Conn))
+		}
+	case *net.TCPConn:
+		if raw, err := c.SyscallConn(); err == nil {
+			if r := rawReader(raw); r != nil {
+				return r
+			}
+		}
+	}
+	return func() (*[]byte, int, error) { return readInto(c) }
+}
+
+// readAgain reads what was peeked at, and then as the connection below does.
+func (p *Peeked) readAgain() reader {
+	below := readerOf(p.Conn)
+	return func() (*[]byte, int, error) {
+		if len(p.head) > 0 {
+			return readInto(p)
+		}
+		return below()
+	}
+}
+
+func readInto(c net.Conn) (*[]byte, int, error) {
+	buf := buffers.Get().(*[]byte)
+	n, err := c.Read(*buf)
+	return buf, n, err
+}
+
+// end closes both sides; after an error they are closed already.
+func (s *splice) end() {
+	s.once.Do(func() {})
+	s.a.Close()
+	s.b.Close()
+}
+
+// closeWrite half-closes c. A peer that is gone already has had its end.
+func closeWrite(c net.Conn) error {
+	h, ok := c.(halfCloser)
+	if !ok {
+		return c.Close()
+	}
+	err := h.CloseWrite()
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return c.Close()
+	case err != nil && !gone(err):
+		return err
+	}
+	return nil
+}
+
+// gone reports whether err only says that the other end has closed.
+func gone(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &op) && !op.Timeout()
+}
+
+// Reset closes c so that its peer cannot take what it got for all there was:
+// a TCP connection sends RST instead of FIN, also one that is below another
+// (NetConn, as *tls.Conn has it), which then has no last word. Anything else is
+// closed.
+func Reset(c net.Conn) {
+	for {
+		below, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		c = below.NetConn()
+	}
+	if l, ok := c.(interface{ SetLinger(int) error }); ok {
+		l.SetLinger(0)
+	}
+	c.Close()
+}
