@@ -1,0 +1,179 @@
+package sshd
+
+import (
+	"crypto/rand"
+	"errors"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// maxAuthTries is high because agents offer many keys; OpenSSH stops at 6.
+// Twenty are let through, and then ssh tries keyboard-interactive three times,
+// which is where it hears why they were refused.
+const maxAuthTries = 20 + 3
+
+// errRefused ends a login whose keys were all refused.
+var errRefused = errors.New("no key was accepted")
+
+// algorithms are x/crypto's without those that rest on SHA-1. Its defaults
+// still offer some of them, so every list is set.
+var algorithms = func() ssh.Algorithms {
+	a := ssh.SupportedAlgorithms()
+	sha1 := func(name string) bool {
+		return slices.Contains([]string{"hmac-sha1", "hmac-sha1-96", "diffie-hellman-group14-sha1", "ssh-rsa", "ssh-dss"}, name)
+	}
+	a.KeyExchanges = slices.DeleteFunc(a.KeyExchanges, sha1)
+	a.MACs = slices.DeleteFunc(a.MACs, sha1)
+	a.PublicKeyAuths = slices.DeleteFunc(a.PublicKeyAuths, sha1)
+	return a
+}()
+
+// Ciphers are the ciphers a Server can offer.
+func Ciphers() []string { return slices.Clone(algorithms.Ciphers) }
+
+// login is what one connection has tried so far. x/crypto calls it from one
+// goroutine.
+type login struct {
+	srv  *Server
+	errs []error
+	told bool
+	ok   func() // called when the login has succeeded
+
+	sock  *socket
+	ahead <-chan []byte // see there
+}
+
+// handshake runs key exchange and authentication within the login grace.
+func (s *Server) handshake(sock *socket) (*Conn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+	leave := s.startups.enter(sock)
+	defer leave()
+	grace := time.AfterFunc(s.LoginGrace, func() { sock.Close() })
+	defer grace.Stop()
+	l := &login{srv: s, sock: sock}
+	cfg := s.config(l)
+	if err := s.chooseCiphers(sock, cfg); err != nil {
+		return nil, nil, nil, err
+	}
+	l.ok = func() { // before the client hears of it, and can be told from the crowd
+		leave()
+		grace.Stop()
+		if joinable(cfg.Ciphers) {
+			sock.join.Store(&joiner{on: true})
+		}
+	}
+	sc, chans, reqs, err := ssh.NewServerConn(sock, cfg)
+	if err != nil {
+		sock.Close()
+		takeAhead(l.ahead)
+		return nil, nil, nil, err
+	}
+	c, err := newConn(s, sock, sc)
+	if err != nil {
+		sc.Close()
+		takeAhead(l.ahead)
+		drain(chans, reqs)
+		return nil, nil, nil, err
+	}
+	return c, chans, reqs, nil
+}
+
+// chooseCiphers makes the offer for this client, unless the operator fixed it.
+func (s *Server) chooseCiphers(sock *socket, cfg *ssh.ServerConfig) (err error) {
+	if len(s.Ciphers) > 0 {
+		cfg.Ciphers = s.Ciphers
+		return nil
+	}
+	cfg.Ciphers, err = steer(sock, cfg.ServerVersion, cfg.Ciphers)
+	return err
+}
+
+// drain waits for the end of a closed connection: the library's own loop ends
+// only when somebody takes what it still has to hand over.
+func drain(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
+	for chans != nil || reqs != nil {
+		select {
+		case _, ok := <-chans:
+			if !ok {
+				chans = nil
+			}
+		case _, ok := <-reqs:
+			if !ok {
+				reqs = nil
+			}
+		}
+	}
+}
+
+// config is one connection's: its callbacks close over that connection's
+// login and over nothing shared.
+func (s *Server) config(l *login) *ssh.ServerConfig {
+	cfg := &ssh.ServerConfig{
+		Config: ssh.Config{
+			Rand:         rand.Reader,
+			KeyExchanges: algorithms.KeyExchanges,
+			Ciphers:      algorithms.Ciphers,
+			MACs:         algorithms.MACs,
+		},
+		PublicKeyAuthAlgorithms:     algorithms.PublicKeyAuths,
+		MaxAuthTries:                maxAuthTries,
+		PublicKeyCallback:           l.offered,
+		VerifiedPublicKeyCallback:   l.verified,
+		KeyboardInteractiveCallback: l.refused,
+		PreAuthConnCallback:         l.begun,
+		AuthLogCallback:             l.log,
+		ServerVersion:               "SSH-2.0-" + s.Version,
+	}
+	for _, k := range s.HostKeys {
+		cfg.AddHostKey(withoutSHA1(k))
+	}
+	return cfg
+}
+
+// withoutSHA1 keeps an RSA host key from signing as "ssh-rsa", which the
+// library offers for every one of them.
+func withoutSHA1(k ssh.Signer) ssh.Signer {
+	a, ok := k.(ssh.AlgorithmSigner)
+	if !ok || k.PublicKey().Type() != ssh.KeyAlgoRSA {
+		return k
+	}
+	if m, err := ssh.NewSignerWithAlgorithms(a, []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}); err == nil {
+		return m
+	}
+	return k
+}
+
+// offered answers whether a key would do. Nothing of it is kept but the
+// refusal: offering somebody's public key proves nothing.
+func (l *login) offered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	perms, err := l.srv.Authenticate(meta, key)
+	if err != nil {
+		l.errs = append(l.errs, err)
+	}
+	return perms, err
+}
+
+// verified decides the identity: by the key whose signature was good, asked
+// for afresh.
+func (l *login) verified(meta ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+	return l.srv.Authenticate(meta, key)
+}
+
+// refused is the keyboard-interactive method: it asks nothing and never
+// succeeds. Clients try it when their keys have run out, so it is where the
+// reason is told, once.
+func (l *login) refused(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+	if l.told || l.srv.Refused == nil {
+		return nil, errRefused
+	}
+	l.told = true
+	return nil, &ssh.BannerError{Err: errRefused, Message: l.srv.Refused(l.errs)}
+}
+
+// log is the only hook that knows of success before the first request.
+func (l *login) log(_ ssh.ConnMetadata, _ string, err error) {
+	if err == nil {
+		l.ok()
+	}
+}

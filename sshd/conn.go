@@ -1,0 +1,259 @@
+package sshd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+var (
+	// ErrCancelled is the cause of a forward's end when the client sent
+	// cancel-tcpip-forward.
+	ErrCancelled = errors.New("cancelled by the client")
+	// ErrDead is the cause when a client answered nothing for too long.
+	ErrDead = errors.New("the client has stopped answering")
+	// ErrHungUp is the cause when the client closed the connection.
+	ErrHungUp = errors.New("the client has hung up")
+	// ErrTooMany is the cause when a client flooded the connection.
+	ErrTooMany = errors.New("too many requests at once")
+)
+
+// Conn is one authenticated SSH connection.
+type Conn struct {
+	srv     *Server
+	sock    *socket
+	ssh     *ssh.ServerConn
+	handler Handler
+	opened  time.Time
+	// NoPTY refuses terminals; Server.Connected may set it.
+	NoPTY bool
+
+	ctx    context.Context // done when the connection has ended
+	cancel context.CancelCauseFunc
+	group  group              // every goroutine started for the connection
+	enter  chan chan struct{} // closed when the loop has caught up, see pending
+
+	leaving  atomic.Bool // later channel opens fail at once
+	opening  atomic.Int32
+	opens    atomic.Int32 // channel opens and global requests since the last tick
+	liveness liveness
+	watch    *time.Timer // calls look
+	draining atomic.Bool
+	probe    probe
+
+	mu       sync.Mutex // guards the rest
+	forwards map[bind]*Forward
+	sessions map[*Session]struct{}
+	channels map[*Channel]struct{}
+}
+
+func newConn(s *Server, sock *socket, sc *ssh.ServerConn) (*Conn, error) {
+	c := &Conn{
+		srv: s, sock: sock, ssh: sc, opened: time.Now(),
+		enter:    make(chan chan struct{}),
+		forwards: map[bind]*Forward{},
+		sessions: map[*Session]struct{}{},
+		channels: map[*Channel]struct{}{},
+	}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.probe.conn = c
+	h, err := s.Connected(c)
+	c.handler = h
+	return c, err
+}
+
+// Permissions are what Authenticate returned for the key that signed.
+func (c *Conn) Permissions() *ssh.Permissions { return c.ssh.Permissions }
+
+// User is the login name the client sent: a hint, never an identity.
+func (c *Conn) User() string { return c.ssh.User() }
+
+// RemoteAddr is the client's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
+
+// ClientVersion is the client's version line, as it came from the wire.
+func (c *Conn) ClientVersion() string { return string(c.ssh.ClientVersion()) }
+
+// Opened is when the client had authenticated.
+func (c *Conn) Opened() time.Time { return c.opened }
+
+// Context is done when the connection has ended; its cause tells why.
+func (c *Conn) Context() context.Context { return c.ctx }
+
+// Close cuts the connection at once and without an exit status, so that ssh
+// ends with 255. It does not wait.
+func (c *Conn) Close(cause error) {
+	c.leaving.Store(true)
+	c.cancel(cause)
+	c.sock.Close()
+}
+
+// serve is the connection's loop: it returns when the client is gone and
+// everything started for it has ended.
+func (c *Conn) serve(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
+	defer c.end()
+	c.goRun("announce", c.announceHostKeys)
+	c.mu.Lock()
+	c.watch = time.AfterFunc(c.srv.tick, c.look)
+	c.mu.Unlock()
+	for reqs != nil || chans != nil {
+		select {
+		case r, ok := <-reqs:
+			if !ok {
+				reqs = nil
+				c.cancel(ErrHungUp)
+				continue
+			}
+			c.request(r)
+		case nc, ok := <-chans:
+			if !ok {
+				chans = nil
+				c.cancel(ErrHungUp)
+				continue
+			}
+			c.pending(reqs)
+			c.channel(nc)
+		case seen := <-c.enter:
+			c.pending(reqs)
+			c.pendingOpens(chans)
+			close(seen)
+		}
+	}
+}
+
+// pending answers the global requests that have arrived by now. The library
+// hands requests and channels over on two Go channels, which forgets their
+// order; a forward that the client asked for before it opened a session, or
+// before its session spoke, is in reqs by the time the other is seen.
+func (c *Conn) pending(reqs <-chan *ssh.Request) {
+	for range len(reqs) {
+		if r, ok := <-reqs; ok {
+			c.request(r)
+		}
+	}
+}
+
+// pendingOpens takes the channel opens that have arrived by now.
+func (c *Conn) pendingOpens(chans <-chan ssh.NewChannel) {
+	for range len(chans) {
+		if nc, ok := <-chans; ok {
+			c.channel(nc)
+		}
+	}
+}
+
+// end waits for all that was started for the connection, in the order of
+// dependence, and tells the handler last.
+func (c *Conn) end() {
+	c.leaving.Store(true)
+	c.cancel(ErrHungUp)
+	c.sock.Close()
+	takeAhead(ahead(c.ssh.Conn))
+	c.probe.stop()
+	for _, k := range c.openChannels() {
+		k.Close()
+	}
+	c.watch.Stop()
+	c.group.wait()
+	c.handler.Closed(context.Cause(c.ctx))
+}
+
+// goRun starts f as one of the connection's goroutines, unless the connection
+// has ended, which it reports. A panic in f closes the connection and nothing
+// else.
+func (c *Conn) goRun(name string, f func()) bool {
+	if !c.group.enter() {
+		return false
+	}
+	go func() {
+		defer c.group.leave()
+		defer c.recover(name)
+		f()
+	}()
+	return true
+}
+
+func (c *Conn) recover(name string) {
+	if v := recover(); v != nil {
+		c.srv.Logger.Error("ssh: panic", "in", name, "remote", c.RemoteAddr().String(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		c.Close(fmt.Errorf("panic in %s", name))
+	}
+}
+
+// look is the watch, called by a timer at every tick: it is no part of the
+// loop, which may be in the middle of an answer that the client does not
+// take, and an idle connection needs no goroutine for it.
+func (c *Conn) look() {
+	if !c.group.enter() {
+		return
+	}
+	defer c.group.leave()
+	defer c.recover("watch")
+	c.opens.Store(0)
+	if err := c.liveness.check(c); err != nil {
+		c.Close(err)
+		return
+	}
+	c.drainChannels()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watch.Reset(c.srv.tick)
+}
+
+// flood counts one open or request and reports whether that was too many.
+func (c *Conn) flood() bool {
+	if c.opens.Add(1) <= maxOpensPerTick {
+		return false
+	}
+	c.Close(ErrTooMany)
+	return true
+}
+
+// request answers one global request, in the order of arrival: replies carry
+// no id (RFC 4254, section 4).
+func (c *Conn) request(r *ssh.Request) {
+	defer c.recover("request") // the loop goes on: it has to drain
+	if c.flood() {
+		return
+	}
+	switch r.Type {
+	case "tcpip-forward":
+		c.forward(r)
+	case "cancel-tcpip-forward":
+		c.cancelForward(r)
+	case "hostkeys-prove-00@openssh.com":
+		c.proveHostKeys(r)
+	case "streamlocal-forward@openssh.com":
+		c.handler.Unsupported(nil, r.Type)
+		r.Reply(false, nil)
+	default: // keepalive@openssh.com among them: any answer will do
+		r.Reply(false, nil)
+	}
+}
+
+// channel takes or refuses one channel the client opens.
+func (c *Conn) channel(nc ssh.NewChannel) {
+	defer c.recover("channel")
+	if c.flood() {
+		return
+	}
+	switch nc.ChannelType() {
+	case "session":
+		c.session(nc)
+	case "direct-tcpip":
+		c.goRun("direct", func() { c.direct(nc) })
+	case "tun@openssh.com":
+		nc.Reject(ssh.Prohibited, "adit: there is no tun device here. Use -R 80:HOST:PORT or -R 0:HOST:PORT")
+	case "direct-streamlocal@openssh.com":
+		nc.Reject(ssh.Prohibited, "adit: Unix sockets are not reached through here")
+	default: // forwarded-tcpip among them, which is ours to open
+		nc.Reject(ssh.UnknownChannelType, "adit: this kind of channel is not served here")
+	}
+}

@@ -1,0 +1,93 @@
+package sshd
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+)
+
+// socket is the TCP connection below SSH. It counts what the liveness watch
+// needs and remembers that the connection has died, before any channel can
+// report the end of its data: that is how a cut is told from an end.
+type socket struct {
+	net.Conn
+	reads    atomic.Uint64 // reads that brought bytes
+	writes   atomic.Uint64 // writes begun
+	finished atomic.Uint64 // writes done
+	dead     atomic.Bool
+
+	// For steer: bytes to be read again, and a first write to be dropped.
+	// Only the handshake's own goroutines use them, one after the other.
+	replay   []byte
+	greeting []byte
+
+	early gate        // for who has not begun to log in
+	begun atomic.Bool // it has, and early is left alone
+
+	join atomic.Pointer[joiner] // nil: packets are not known by their length
+}
+
+func (s *socket) Read(p []byte) (int, error) {
+	if len(s.replay) > 0 {
+		n := copy(p, s.replay)
+		if s.replay = s.replay[n:]; len(s.replay) == 0 {
+			s.replay = nil
+		}
+		return n, nil
+	}
+	early := !s.begun.Load()
+	if early {
+		p = s.early.admit(p)
+	}
+	n, err := s.Conn.Read(p)
+	if n > 0 {
+		s.reads.Add(1)
+	}
+	if early {
+		s.early.passed(n)
+	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		s.dead.Store(true)
+	}
+	return n, err
+}
+
+func (s *socket) Write(p []byte) (int, error) {
+	if s.greeting != nil {
+		if sent := s.greeting; bytes.Equal(p, sent) {
+			s.greeting = nil
+			return len(p), nil
+		}
+	}
+	if !s.begun.Load() {
+		s.early.watch(p)
+	}
+	s.writes.Add(1)
+	n, err := s.pass(p)
+	s.finished.Add(1)
+	return n, err
+}
+
+func (s *socket) pass(p []byte) (int, error) {
+	if j := s.join.Load(); j != nil && j.on {
+		return j.write(s.Conn, p)
+	}
+	return s.Conn.Write(p)
+}
+
+func (s *socket) Close() error {
+	s.dead.Store(true)
+	err := s.Conn.Close()
+	s.early.open() // not before: who waits there would read on
+	return err
+}
+
+// CloseWrite lets the client read what was sent before the end.
+func (s *socket) CloseWrite() error {
+	if h, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return nil
+}
