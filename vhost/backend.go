@@ -1,0 +1,350 @@
+package vhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Dial opens one stream to the local service for a visitor at the given
+// address. The connection belongs to the Backend, which may use it for many
+// requests of many visitors, one after the other; it must honour deadlines,
+// and Close must end a Read or Write that is under way. If it has a method
+//
+//	Quiet() bool
+//
+// then that is asked before it is used again: false means that bytes or an end
+// have arrived meanwhile, and it is dropped.
+//
+// Errors are standard: [syscall.ECONNREFUSED] is 502, an error that
+// [errors.Is] [context.DeadlineExceeded] or [os.ErrDeadlineExceeded] is 504,
+// [net.ErrClosed] says that there is no way to the service any more, whereupon
+// the host is resolved again, and anything else is 502.
+type Dial func(ctx context.Context, visitor net.Addr) (net.Conn, error)
+
+// Policy is what a visitor must pass and what is rewritten on the way, as a
+// plain value. The zero value asks and rewrites nothing; so far there is no
+// other.
+type Policy struct{}
+
+// BackendOptions say how a service is reached.
+type BackendOptions struct {
+	// Dial reaches the service. It must be set.
+	Dial Dial
+	// Policy is what visitors must pass.
+	Policy Policy
+	// MaxConns bounds the connections to the service at once, switched ones
+	// (WebSocket) included, and with H2C the requests; one beyond it gets 503.
+	// 0: 256.
+	MaxConns int
+	// H2C says that the service speaks HTTP/2 in clear, with prior knowledge
+	// (RFC 9113 3.3), as gRPC services do; visitors may speak any version.
+	H2C bool
+	// ResponseTimeout is how long the service may take to be reached, and
+	// then, once it has the request, to answer with a head. 0: 60 s.
+	ResponseTimeout time.Duration
+	// StallTimeout is how long a visitor or the service may take none of the
+	// bytes it was sent. 0: 60 s.
+	StallTimeout time.Duration
+	// Observe is called after each exchange, on the visitor's goroutine: it
+	// must not block. The Exchange is used again; copy what is to be kept.
+	// nil: nobody observes, and nothing is gathered.
+	Observe func(*Exchange)
+}
+
+// Exchange is one request and what became of it.
+type Exchange struct {
+	ID     string // X-Request-Id
+	Method string
+	Target string // path and query as they came; may hold any UTF-8 text
+	Host   string // canonical
+	Status int    // as the visitor saw it; 499: it had left before an answer
+	Start  time.Time
+	// Duration runs from the complete head to the last byte.
+	Duration time.Duration
+	Visitor  net.Addr
+	// BytesIn and BytesOut count content, without heads and framing.
+	BytesIn, BytesOut int64
+	// Err is why the service failed; nil if it did not.
+	Err error
+}
+
+const (
+	defaultTimeout  = 60 * time.Second
+	defaultMaxConns = 256
+	mostIdle        = 64
+	idleTimeout     = 90 * time.Second
+)
+
+// Backend is one service and its connections, which no other service shares.
+// It is owned by whoever made it, and ended by Close.
+type Backend struct {
+	o BackendOptions
+
+	mu     sync.Mutex
+	idle   []*upstream // newest last
+	all    map[*upstream]struct{}
+	count  int         // of all, and of those being dialled
+	closed error       // set once
+	sweep  *time.Timer // runs while there is an idle connection
+	h2c    *h2c        // nil unless the service speaks HTTP/2
+}
+
+// NewBackend returns a Backend. Nothing is dialled before the first request.
+func NewBackend(o BackendOptions) *Backend {
+	if o.MaxConns == 0 {
+		o.MaxConns = defaultMaxConns
+	}
+	if o.ResponseTimeout == 0 {
+		o.ResponseTimeout = defaultTimeout
+	}
+	if o.StallTimeout == 0 {
+		o.StallTimeout = defaultTimeout
+	}
+	b := &Backend{o: o, all: make(map[*upstream]struct{})}
+	if o.H2C {
+		b.h2c = newH2C(b)
+	}
+	return b
+}
+
+// Close ends the backend: its connections are closed, so that requests in
+// flight get 502 if the visitor has not been answered yet and are aborted
+// otherwise; those that have not been sent are resolved again. cause is what
+// they report (nil: net.ErrClosed). Calls after the first do nothing.
+func (b *Backend) Close(cause error) {
+	if cause == nil {
+		cause = net.ErrClosed
+	}
+	for _, up := range b.shut(cause) {
+		up.conn.Close()
+	}
+	if b.h2c != nil {
+		b.h2c.close()
+	}
+}
+
+// shut marks the backend closed and hands out its connections, idle and busy.
+func (b *Backend) shut(cause error) []*upstream {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed != nil {
+		return nil
+	}
+	b.closed, b.idle = &closedError{cause}, nil
+	if b.sweep != nil {
+		b.sweep.Stop()
+	}
+	ups := make([]*upstream, 0, len(b.all))
+	for up := range b.all {
+		ups = append(ups, up)
+	}
+	return ups
+}
+
+// closedError is the cause of a closed backend. It is net.ErrClosed too,
+// whatever the cause.
+type closedError struct{ cause error }
+
+func (e *closedError) Error() string { return "backend closed: " + e.cause.Error() }
+
+func (e *closedError) Unwrap() []error { return []error{net.ErrClosed, e.cause} }
+
+// cause returns why the backend is closed, nil if it is not.
+func (b *Backend) cause() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
+// errBusy says that MaxConns are in use.
+var errBusy = errors.New("too many connections to the service")
+
+// get returns a connection for one exchange: the idle one that was used last,
+// or a new one if fresh is asked for or none is idle. put or drop gives it
+// back.
+func (b *Backend) get(ctx context.Context, visitor net.Addr, fresh bool) (*upstream, error) {
+	if b.h2c != nil {
+		return b.getCall(ctx, visitor, fresh)
+	}
+	for !fresh {
+		up, err := b.pop()
+		if err != nil {
+			return nil, err
+		}
+		if up == nil {
+			break
+		}
+		if quiet(up.conn) {
+			return up, nil
+		}
+		b.drop(up)
+	}
+	return b.dial(ctx, visitor)
+}
+
+// pop takes the newest idle connection; nil if there is none.
+func (b *Backend) pop() (*upstream, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.idle)
+	if b.closed != nil || n == 0 {
+		return nil, b.closed
+	}
+	up := b.idle[n-1]
+	b.idle[n-1] = nil
+	b.idle = b.idle[:n-1]
+	return up, nil
+}
+
+// dial opens a new connection, if one more is allowed.
+func (b *Backend) dial(ctx context.Context, visitor net.Addr) (*upstream, error) {
+	if err := b.reserve(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.o.ResponseTimeout)
+	defer cancel()
+	conn, err := b.o.Dial(ctx, visitor)
+	if err != nil {
+		b.unreserve()
+		return nil, fmt.Errorf("dial: %w", err)
+	}
+	return b.add(&upstream{conn: conn})
+}
+
+// reserve counts a connection that is about to be made.
+func (b *Backend) reserve() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed != nil {
+		return b.closed
+	}
+	if b.count >= b.o.MaxConns {
+		return errBusy
+	}
+	b.count++
+	return nil
+}
+
+func (b *Backend) unreserve() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.count--
+}
+
+// add takes a new connection in, unless the backend has been closed meanwhile.
+func (b *Backend) add(up *upstream) (*upstream, error) {
+	up.in = reader{conn: up.conn, max: longestResponseHead}
+	up.stall = b.o.StallTimeout
+	b.mu.Lock()
+	b.all[up] = struct{}{}
+	err := b.closed
+	b.mu.Unlock()
+	if err != nil {
+		b.drop(up)
+		return nil, err
+	}
+	return up, nil
+}
+
+// put keeps a connection for the next request. A call is over; its connection
+// is h2c's.
+func (b *Backend) put(up *upstream) {
+	if up.call != nil {
+		b.drop(up)
+		return
+	}
+	up.in.release()
+	up.used = true
+	b.mu.Lock()
+	if b.closed == nil && len(b.idle) < mostIdle {
+		up.since = time.Now()
+		b.idle = append(b.idle, up)
+		b.startSweep()
+		b.mu.Unlock()
+		return
+	}
+	b.mu.Unlock()
+	b.drop(up)
+}
+
+// drop ends a connection.
+func (b *Backend) drop(up *upstream) {
+	up.conn.Close()
+	if up.call != nil {
+		up.call.end()
+	}
+	up.in.release()
+	b.mu.Lock()
+	delete(b.all, up)
+	b.count--
+	b.mu.Unlock()
+}
+
+// startSweep runs the timer that ends old idle connections; mu is held.
+func (b *Backend) startSweep() {
+	switch {
+	case b.sweep == nil:
+		b.sweep = time.AfterFunc(idleTimeout/2, b.sweepIdle)
+	case len(b.idle) == 1:
+		b.sweep.Reset(idleTimeout / 2)
+	}
+}
+
+// sweepIdle drops what has been idle for too long, and runs again while
+// anything is idle.
+func (b *Backend) sweepIdle() {
+	for _, up := range b.tooOld(time.Now().Add(-idleTimeout)) {
+		b.drop(up)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed == nil && len(b.idle) > 0 {
+		b.sweep.Reset(idleTimeout / 2)
+	}
+}
+
+// tooOld takes out the idle connections that were put back before t: the list
+// is in that order.
+func (b *Backend) tooOld(t time.Time) []*upstream {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for n < len(b.idle) && b.idle[n].since.Before(t) {
+		n++
+	}
+	old := append([]*upstream(nil), b.idle[:n]...)
+	b.idle = slices.Delete(b.idle, 0, n)
+	return old
+}
+
+// upstream is one connection to a service. Between requests it holds no
+// buffer and no goroutine; an exchange owns it from get to put or drop. Of a
+// service that speaks HTTP/2 it is one call, which ends with its exchange.
+type upstream struct {
+	conn    net.Conn // the call, if it is one
+	call    *call
+	in      reader
+	used    bool      // it has carried a request before
+	since   time.Time // idle since then
+	writeBy time.Time // the write deadline that is set
+	stall   time.Duration
+}
+
+// clean reports whether nothing has arrived that belongs to no response.
+func (u *upstream) clean() bool { return u.in.r == u.in.w && u.in.err == nil }
+
+// write sends p, as long as the service goes on taking it.
+func (u *upstream) write(p []byte) error {
+	_, err := u.send(p)
+	return err
+}
+
+// send is write that says how much was taken.
+func (u *upstream) send(p []byte) (int, error) {
+	return writeAll(u.conn, p, u.stall, &u.writeBy)
+}

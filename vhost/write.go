@@ -1,0 +1,40 @@
+package vhost
+
+import (
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+// responder is the way back to a visitor. Messages are given to it in HTTP/1.1's
+// form: each head whole at the beginning of a write, and content behind it.
+type responder interface {
+	sink
+	// end says that the message is whole. b holds its trailer fields, where
+	// these were not in the message; it may be nil.
+	end(b *body)
+	// abort sees to it that what was sent cannot be taken for all there is.
+	abort()
+	// linger gives a visitor that is still sending the time to read its answer.
+	linger()
+}
+
+// writeAll writes p to c, for as long as some of it is taken within stall. by
+// is the write deadline that c has, which is moved only when a quarter of
+// stall has passed: setting one costs more than looking at the clock.
+func writeAll(c net.Conn, p []byte, stall time.Duration, by *time.Time) (n int, err error) {
+	for {
+		if now := time.Now(); by.Sub(now) < stall*3/4 || by.Sub(now) > stall {
+			*by = now.Add(stall)
+			if err := c.SetWriteDeadline(*by); err != nil {
+				return n, err
+			}
+		}
+		m, err := c.Write(p[n:])
+		n += m
+		if err == nil || m == 0 || n == len(p) || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+	}
+}
