@@ -1,0 +1,89 @@
+package gateway
+
+import (
+	"io"
+	"net/http"
+	"net/http/pprof"
+
+	"adit/vhost"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are the gateway's Prometheus metrics, each with its registry, so
+// that several gateways can live in one process.
+type metrics struct {
+	registry    *prometheus.Registry
+	conns       prometheus.Gauge
+	tunnels     *prometheus.GaugeVec
+	refused     *prometheus.CounterVec
+	tcpVisitors prometheus.Gauge
+	bytes       *prometheus.CounterVec
+
+	// The hot ones, resolved once: an increment is one atomic addition.
+	requests        [6]prometheus.Counter // by the status's first digit
+	httpIn, httpOut prometheus.Counter
+	tcpIn, tcpOut   prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry:    prometheus.NewRegistry(),
+		conns:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "adit_ssh_connections", Help: "Authenticated SSH connections."}),
+		tunnels:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "adit_tunnels", Help: "Live tunnels."}, []string{"kind"}),
+		refused:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "adit_tunnels_refused_total", Help: "Forwards that were refused."}, []string{"code"}),
+		tcpVisitors: prometheus.NewGauge(prometheus.GaugeOpts{Name: "adit_tcp_visitors", Help: "Open connections of visitors of TCP tunnels."}),
+		bytes:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "adit_bytes_total", Help: "Content bytes relayed; in is from visitors."}, []string{"kind", "direction"}),
+	}
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "adit_http_requests_total", Help: "Requests relayed to tunnels, by the status's first digit."}, []string{"class"})
+	for i := range m.requests {
+		m.requests[i] = requests.WithLabelValues([]string{"other", "1xx", "2xx", "3xx", "4xx", "5xx"}[i])
+	}
+	m.httpIn, m.httpOut = m.bytes.WithLabelValues(kindHTTP, "in"), m.bytes.WithLabelValues(kindHTTP, "out")
+	m.tcpIn, m.tcpOut = m.bytes.WithLabelValues(kindTCP, "in"), m.bytes.WithLabelValues(kindTCP, "out")
+	m.registry.MustRegister(m.conns, m.tunnels, m.refused, m.tcpVisitors, m.bytes, requests,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// request counts one exchange.
+func (m *metrics) request(x *vhost.Exchange) {
+	class := x.Status / 100
+	if class < 1 || class > 5 {
+		class = 0
+	}
+	m.requests[class].Inc()
+	if x.BytesIn > 0 {
+		m.httpIn.Add(float64(x.BytesIn))
+	}
+	if x.BytesOut > 0 {
+		m.httpOut.Add(float64(x.BytesOut))
+	}
+}
+
+// adminHandler serves the operator: never a visitor, so it has a listener of
+// its own.
+func (g *Gateway) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", g.healthz)
+	mux.Handle("/metrics", promhttp.HandlerFor(g.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// healthz is 200 while the gateway serves and 503 while it drains.
+func (g *Gateway) healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if g.stopping() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		io.WriteString(w, "draining\n")
+		return
+	}
+	io.WriteString(w, "ok\n")
+}

@@ -1,0 +1,301 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"adit/keys"
+	"adit/tcp"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/crypto/ssh"
+)
+
+// check is one run of `adit check`: a line for each thing looked at.
+type check struct {
+	cfg      *settings
+	dir      string
+	w        io.Writer
+	failed   bool
+	running  bool // a gateway runs on this state folder
+	hostKeys []ssh.Signer
+}
+
+// Check validates cfg and its surroundings without changing them, and writes
+// a line for each thing it looked at: "ok", "warn", or "FAIL" for what would
+// stop serve, with what to do. It reports whether nothing failed.
+func Check(ctx context.Context, cfg Config, w io.Writer) bool {
+	s, err := resolve(cfg)
+	c := &check{cfg: s, w: w}
+	if err != nil {
+		c.fail("configuration", err.Error())
+		return false
+	}
+	c.ok("configuration", "valid")
+	if c.dir = s.State; c.dir == "" {
+		if c.dir, err = DefaultState(!s.local); err != nil {
+			c.fail("state folder", err.Error())
+			return false
+		}
+	}
+	c.stateFolder()
+	c.ports(ctx)
+	c.users()
+	c.wildcard(ctx)
+	c.certificates(ctx)
+	c.clock()
+	return !c.failed
+}
+
+func (c *check) line(mark, what, text string) {
+	for l := range strings.SplitSeq(text, "\n") {
+		fmt.Fprintf(c.w, "%-4s  %s: %s\n", mark, what, printable(l, 500))
+	}
+}
+
+func (c *check) ok(what, text string)   { c.line("ok", what, text) }
+func (c *check) warn(what, text string) { c.line("warn", what, text) }
+func (c *check) fail(what, text string) {
+	c.failed = true
+	c.line("FAIL", what, text)
+}
+
+// stateFolder looks at the folder's files and modes.
+func (c *check) stateFolder() {
+	info, err := os.Stat(c.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.ok("state folder", c.dir+" is not there yet; serve makes it")
+		return
+	}
+	switch {
+	case err != nil:
+		c.fail("state folder", err.Error())
+		return
+	case !info.IsDir():
+		c.fail("state folder", c.dir+" is not a folder. Move it away, or use --state DIR")
+		return
+	case info.Mode().Perm()&0o022 != 0:
+		c.fail("state folder", fmt.Sprintf("others may write %s. Run: chmod 700 %s", c.dir, c.dir))
+		return
+	case info.Mode().Perm()&0o077 != 0:
+		c.warn("state folder", fmt.Sprintf("others may read %s. Run: chmod 700 %s", c.dir, c.dir))
+	default:
+		c.ok("state folder", c.dir)
+	}
+	c.database()
+	c.secrets()
+}
+
+// database finds out whether a gateway runs, and whether the file is ours to
+// read.
+func (c *check) database() {
+	path := filepath.Join(c.dir, "adit.db")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: 200 * time.Millisecond})
+	if errors.Is(err, berrors.ErrTimeout) {
+		c.running = true
+		c.ok("adit.db", "in use by a running adit")
+		return
+	}
+	if err != nil {
+		c.fail("adit.db", fmt.Sprintf("%v. Put it back from a backup", err))
+		return
+	}
+	defer db.Close()
+	if err := db.View(func(tx *bbolt.Tx) error { return readVersion(tx) }); err != nil {
+		c.fail("adit.db", err.Error())
+		return
+	}
+	c.ok("adit.db", "readable")
+}
+
+// secrets looks at the host keys and the name secret.
+func (c *check) secrets() {
+	used := false
+	for _, name := range []string{"name_secret", "adit.db"} {
+		_, err := os.Stat(filepath.Join(c.dir, name))
+		used = used || err == nil
+	}
+	if !used {
+		c.ok("host key", "not there yet; serve makes it")
+		return
+	}
+	signers, files, err := keys.LoadHostKeys(c.dir)
+	if err != nil {
+		c.fail("host key", err.Error())
+	}
+	c.hostKeys = signers
+	for i, k := range signers {
+		c.ok("host key", fmt.Sprintf("%s %s", filepath.Base(files[i]), ssh.FingerprintSHA256(k.PublicKey())))
+	}
+	if _, err := readSecret(filepath.Join(c.dir, "name_secret")); err != nil {
+		c.fail("name_secret", err.Error())
+		return
+	}
+	c.ok("name_secret", "readable by its owner only")
+}
+
+// ports tries each address, and asks who has it where it is taken.
+func (c *check) ports(ctx context.Context) {
+	for _, a := range c.cfg.ssh {
+		c.port(a, "SSH", "ssh", c.isOurSSH)
+	}
+	for _, a := range c.cfg.http {
+		c.port(a, "HTTP", "http", func(addr string) bool { return c.isOurHTTP(ctx, addr, "/known_hosts") })
+	}
+	for _, a := range c.cfg.https {
+		c.port(a, "HTTPS", "https", c.isOurSSH) // which it answers too
+	}
+	c.udp()
+	for _, a := range c.cfg.admin {
+		c.port(a, "admin", "admin", func(addr string) bool { return c.isOurHTTP(ctx, addr, "/healthz") })
+	}
+}
+
+func (c *check) port(addr, what, flag string, ours func(string) bool) {
+	host, port, _ := net.SplitHostPort(addr)
+	name := fmt.Sprintf("port %s (%s)", port, what)
+	lns, err := tcp.Listen([]string{host}, portOf(addr))
+	tcp.Close(lns)
+	switch {
+	case err == nil:
+		c.ok(name, "free at "+addr)
+	case isNoAddress(err):
+		c.warn(name, fmt.Sprintf("this machine has no address %s; it is left out", host))
+	case c.running && ours(dialable(host, port)):
+		c.ok(name, "held by the running adit at "+addr)
+	default:
+		c.fail(name, portError(err, addr, what, flag).Error())
+	}
+}
+
+// dialable turns "all addresses" into one that can be asked.
+func dialable(host, port string) string {
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// isOurSSH asks for the host key that is served at addr.
+func (c *check) isOurSSH(addr string) bool {
+	found := false
+	errSeen := errors.New("seen")
+	conn, err := ssh.Dial("tcp", addr, &ssh.ClientConfig{
+		User:    "check",
+		Timeout: 3 * time.Second,
+		HostKeyCallback: func(_ string, _ net.Addr, k ssh.PublicKey) error {
+			for _, ours := range c.hostKeys {
+				found = found || bytes.Equal(ours.PublicKey().Marshal(), k.Marshal())
+			}
+			return errSeen
+		},
+	})
+	if err == nil {
+		conn.Close()
+	}
+	return found
+}
+
+// isOurHTTP asks for a path that only a gateway answers.
+func (c *check) isOurHTTP(ctx context.Context, addr, path string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
+	if err != nil {
+		return false
+	}
+	req.Host = c.cfg.domain
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if path == "/healthz" {
+		return string(body) == "ok\n" || string(body) == "draining\n"
+	}
+	for _, k := range c.hostKeys {
+		if bytes.Contains(body, bytes.TrimSpace(ssh.MarshalAuthorizedKey(k.PublicKey()))) {
+			return true
+		}
+	}
+	return false
+}
+
+// users reports every authorized_keys line that is not as it should be.
+func (c *check) users() {
+	dir := filepath.Join(c.dir, "authorized_keys")
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if len(c.cfg.KeyFiles) == 0 {
+			c.warn("users", "there is none yet. Add one with: adit keys add NAME FILE")
+			return
+		}
+		dir = ""
+	}
+	store, err := keys.Open(keys.Config{Dir: dir, Files: c.cfg.KeyFiles, FilesUser: c.cfg.KeyUser, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		c.fail("authorized_keys", err.Error())
+		return
+	}
+	for _, p := range store.Problems() {
+		where := p.File
+		if p.Line > 0 {
+			where = fmt.Sprintf("%s:%d", p.File, p.Line)
+		}
+		if p.Fatal {
+			c.fail(where, p.Message)
+		} else {
+			c.warn(where, p.Message)
+		}
+	}
+	for _, u := range store.Users() {
+		c.ok("user "+u.Name, fmt.Sprintf("keys: %d", u.Keys))
+	}
+	if len(store.Users()) == 0 {
+		c.warn("users", "there is none yet. Add one with: adit keys add NAME FILE")
+	}
+}
+
+// wildcard looks up a name that nobody has, under the domain.
+func (c *check) wildcard(ctx context.Context) {
+	if c.cfg.local {
+		c.ok("names", "*.localhost needs no DNS: browsers and curl take it to this machine")
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	name := "adit-check-" + strings.ToLower(rand.Text()[:8]) + "." + c.cfg.domain
+	addrs, err := net.DefaultResolver.LookupHost(ctx, name)
+	if err != nil {
+		c.warn("wildcard DNS", fmt.Sprintf("*.%s does not resolve (%v). Add an A or AAAA record for *.%s and for %s with this machine's public address", c.cfg.domain, err, c.cfg.domain, c.cfg.domain))
+		return
+	}
+	c.ok("wildcard DNS", fmt.Sprintf("*.%s is %s", c.cfg.domain, strings.Join(addrs, ", ")))
+}
+
+// clock looks for files from the future.
+func (c *check) clock() {
+	info, err := os.Stat(filepath.Join(c.dir, "adit.db"))
+	now := time.Now()
+	if now.Year() < 2025 || err == nil && info.ModTime().After(now.Add(5*time.Minute)) {
+		c.warn("clock", fmt.Sprintf("it says %s, which is earlier than it was. Expiry dates are judged by it", now.Format(time.RFC3339)))
+		return
+	}
+	c.ok("clock", now.Format(time.RFC3339))
+}

@@ -1,0 +1,116 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"adit/vhost"
+)
+
+// event is one line of NDJSON. Fields are only ever added. A pointer is a
+// field that an event has even when it is empty or 0.
+type event struct {
+	V       int     `json:"v"`
+	Event   string  `json:"event"`
+	Kind    string  `json:"kind,omitempty"`
+	Name    *string `json:"name,omitempty"`
+	Port    *int    `json:"port,omitempty"`
+	URL     string  `json:"url,omitempty"`
+	Bind    *string `json:"bind,omitempty"`
+	Code    string  `json:"code,omitempty"`
+	Message string  `json:"message,omitempty"`
+	ID      string  `json:"id,omitempty"`
+	Method  string  `json:"method,omitempty"`
+	Path    string  `json:"path,omitempty"`
+	Status  int     `json:"status,omitempty"`
+	MS      *int64  `json:"ms,omitempty"`
+	Visitor string  `json:"visitor,omitempty"`
+	Reason  string  `json:"reason,omitempty"`
+	User    string  `json:"user,omitempty"`
+	Key     string  `json:"key,omitempty"`
+}
+
+func (se *session) event(e event) { se.say(false, e.line()) }
+
+// line is the event as it is sent.
+func (e *event) line() string {
+	e.V = 1
+	b, _ := json.Marshal(e) // text and numbers never fail
+	return string(b)
+}
+
+// sayRequest is one request's line: no query, nothing unprintable.
+func (se *session) sayRequest(t *Tunnel, x *vhost.Exchange) {
+	path, _, _ := strings.Cut(x.Target, "?")
+	path = printable(path, 200)
+	host, _, err := net.SplitHostPort(x.Visitor.String())
+	if err != nil {
+		host = x.Visitor.String()
+	}
+	ms := x.Duration.Milliseconds()
+	if se.opt.json {
+		se.event(event{Event: "request", Name: &t.name, ID: printable(x.ID, 64), Method: printable(x.Method, 32), Path: path, Status: x.Status, MS: &ms, Visitor: host})
+		return
+	}
+	se.say(true, fmt.Sprintf("%s %s %s %d %d ms %s", t.name, printable(x.Method, 32), path, x.Status, ms, host))
+}
+
+// complaint says why visitors of t get no answer, and what to do.
+func complaint(t *Tunnel, err error) string {
+	where := t.url()
+	switch {
+	case errors.Is(err, errNotTLS):
+		return fmt.Sprintf("adit: %s: your local service does not speak TLS, which visitors of port 443 expect of it. Is the port in -R right? For http use -R %s:80:...", where, t.name)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Sprintf("adit: %s: nothing answers at your end of the tunnel. Is the local service running, and is the port in -R right?", where)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Sprintf("adit: %s: your local service took too long to answer", where)
+	}
+	return fmt.Sprintf("adit: %s: your local service broke off: %s", where, printable(err.Error(), 120))
+}
+
+// greet answers `ssh gw` alone: who you are, your tunnels, one example.
+func (se *session) greet() {
+	k := se.client.key()
+	tunnels := se.client.g.tunnelsOf(k.User)
+	if se.opt.json {
+		se.event(event{Event: "whoami", User: k.User, Key: k.Fingerprint})
+		for _, t := range tunnels {
+			se.event(event{Event: "tunnel", Kind: t.kind, Name: &t.name, Port: &t.port, URL: t.url()})
+		}
+		se.flush()
+		return
+	}
+	if se.opt.quiet {
+		for _, t := range tunnels {
+			se.say(false, t.url())
+		}
+		se.flush()
+		return
+	}
+	se.say(false, fmt.Sprintf("You are %s, with key %s.", k.User, k.Fingerprint))
+	if len(tunnels) == 0 {
+		se.say(false, "You have no tunnels open.")
+	} else {
+		se.say(false, "Your tunnels:")
+	}
+	for _, t := range tunnels {
+		se.say(false, "  "+t.url())
+	}
+	se.say(false, "To share your local port 8080:")
+	se.say(false, "  "+se.client.g.example())
+	se.flush()
+}
+
+// flush writes what was said by a session that does not run.
+func (se *session) flush() {
+	lines, _, _ := se.take()
+	for _, l := range lines {
+		se.write(l)
+	}
+}

@@ -1,0 +1,315 @@
+package gateway
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"adit/tcp"
+)
+
+// registry knows every slot, and decides who may stand where. A visitor only
+// ever loads from names; mu orders those who claim and release.
+type registry struct {
+	cfg    *settings
+	ledger *ledger
+	secret []byte
+	log    *slog.Logger
+	serve  func(*slot) // starts to accept visitors of a TCP slot
+
+	names sync.Map // name to *slot
+
+	mu       sync.Mutex
+	holds    map[string]*hold // names that somebody has reserved
+	ports    map[int]*slot
+	newNames map[string]string // reserved, not yet owned: name to user
+	newPorts map[string]string // likewise
+}
+
+func newRegistry(cfg *settings, st *state, log *slog.Logger) *registry {
+	return &registry{
+		cfg: cfg, ledger: st.ledger, secret: st.secret, log: log,
+		holds: map[string]*hold{}, ports: map[int]*slot{}, newNames: map[string]string{}, newPorts: map[string]string{},
+	}
+}
+
+// hold is a name that tunnels of one user have reserved, on whatever port.
+type hold struct {
+	user string
+	n    int
+}
+
+// lookup finds a name's slot, nil if nothing was there lately.
+func (r *registry) lookup(name string) *slot {
+	if s, ok := r.names.Load(name); ok {
+		return s.(*slot)
+	}
+	return nil
+}
+
+// holdName reserves a name for user, on every port: it has one owner. chosen
+// tells a name the user picked, which is owned once a tunnel of it is live,
+// from a default name. The caller gives it back with dropName.
+func (r *registry) holdName(user, name string, chosen bool) *refusal {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := r.holds[name]
+	if h != nil && h.user != user {
+		return refuseNameTaken(name)
+	}
+	if chosen {
+		if ref := r.mayOwn(bucketNames, name, user, r.newNames, r.cfg.MaxNames); ref != nil {
+			return ref
+		}
+	}
+	if h == nil {
+		h = &hold{user: user}
+		r.holds[name] = h
+	}
+	h.n++
+	return nil
+}
+
+func (r *registry) dropName(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := r.holds[name]
+	if h.n--; h.n == 0 {
+		delete(r.holds, name)
+		delete(r.newNames, name)
+	}
+}
+
+// claimHost reserves the virtual host of a name that user holds. The caller
+// releases the slot.
+func (r *registry) claimHost(user, name string) *slot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.lookup(name)
+	if s == nil {
+		s = newSlot(name)
+		r.names.Store(name, s)
+	}
+	r.claim(s, user)
+	return s
+}
+
+// mayOwn checks owner and limit, and notes a first claim. r.mu is held.
+func (r *registry) mayOwn(bucket []byte, key, user string, fresh map[string]string, limit int) *refusal {
+	rec, owned := r.ledger.owner(bucket, key, time.Now(), r.cfg.NameTTL)
+	mine, others := owned && rec.User == user, owned && rec.User != user
+	if others && !isCustom(key) { // DNS says whose a custom domain is
+		if string(bucket) == string(bucketPorts) {
+			port, _ := strconv.Atoi(key)
+			return refusePortTaken(port)
+		}
+		return refuseNameTaken(key)
+	}
+	if mine || fresh[key] == user {
+		return nil
+	}
+	has := r.ledger.owned(bucket, user, time.Now(), r.cfg.NameTTL)
+	n := len(has)
+	for k, u := range fresh {
+		if _, counted := has[k]; u == user && !counted { // it may be stored just now
+			n++
+		}
+	}
+	if n >= limit {
+		if string(bucket) == string(bucketPorts) {
+			return refuseMaxPorts(n)
+		}
+		return refuseMaxNames(n)
+	}
+	fresh[key] = user
+	return nil
+}
+
+// claim counts one more tunnel on s. r.mu is held.
+func (r *registry) claim(s *slot, user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.user = user
+	s.claims++
+	s.notify()
+}
+
+// release gives up one claim on s. With the last one a TCP port is closed.
+func (r *registry) release(s *slot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claims--
+	s.notify()
+	if s.claims > 0 {
+		return
+	}
+	s.idle = time.Now()
+	if s.lns != nil {
+		tcp.Close(s.lns)
+		s.lns = nil
+		port, _ := strconv.Atoi(s.key)
+		delete(r.newPorts, s.key)
+		delete(r.ports, port)
+	}
+}
+
+// own stores that t's name and port are its user's. It fails only where the
+// ownership is new and could not be stored.
+func (r *registry) own(t *Tunnel) *refusal {
+	for _, p := range t.property {
+		_, had := r.ledger.owner(p.bucket, p.key, time.Now(), r.cfg.NameTTL)
+		if err := r.put(t, p); err != nil && !had {
+			return refuseStore(p.key)
+		}
+		r.settle(p)
+	}
+	return nil
+}
+
+// settle ends a first claim: it is owned now.
+func (r *registry) settle(p property) {
+	fresh := r.newNames
+	if string(p.bucket) == string(bucketPorts) {
+		fresh = r.newPorts
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(fresh, p.key)
+}
+
+// touch stores that what t stands on was in use now. A failure is logged.
+func (r *registry) touch(t *Tunnel) {
+	for _, p := range t.property {
+		r.put(t, p)
+	}
+}
+
+// property is a name or a port that becomes its user's when a tunnel of it is
+// live.
+type property struct {
+	bucket []byte
+	key    string
+	slot   string // record.Slot
+}
+
+func (r *registry) put(t *Tunnel, p property) error {
+	now := time.Now()
+	err := r.ledger.put(p.bucket, p.key, record{User: t.client.key().User, Slot: p.slot, Created: now, Used: now})
+	if err != nil {
+		r.log.Error("state: ownership not stored", "key", p.key, "err", err)
+	}
+	return err
+}
+
+// claimPort reserves a public TCP port for user and opens it. want 0 asks for
+// the port that slotName (an index, or a name) had before, or for a free one.
+// permits says what the key allows.
+func (r *registry) claimPort(user, slotName string, want int, permits func(int) bool) (*slot, int, *refusal) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if want != 0 {
+		s, ref := r.openPort(user, "", want)
+		return s, want, ref
+	}
+	if p := r.portOf(user, slotName); p != 0 && permits(p) {
+		if s, ref := r.openPort(user, slotName, p); ref == nil {
+			return s, p, nil
+		}
+	}
+	return r.anyPort(user, slotName, permits)
+}
+
+// portOf is the port that user's slotName was given, 0 for none.
+func (r *registry) portOf(user, slotName string) int {
+	for key, rec := range r.ledger.owned(bucketPorts, user, time.Now(), r.cfg.NameTTL) {
+		if p, _ := strconv.Atoi(key); rec.Slot == slotName && r.cfg.ports.Contains(p) {
+			return p
+		}
+	}
+	for p, s := range r.ports { // reserved, and not owned yet
+		if s.user == user && s.given == slotName {
+			return p
+		}
+	}
+	return 0
+}
+
+// anyPort tries the range from a place that depends on the user and the
+// slot, so that several nodes give the same port.
+func (r *registry) anyPort(user, slotName string, permits func(int) bool) (*slot, int, *refusal) {
+	mac := hmac.New(sha256.New, r.secret)
+	fmt.Fprintf(mac, "adit port\x00%s\x00%s", user, slotName)
+	n := r.cfg.ports.Len()
+	if n == 0 {
+		return nil, 0, refusePortRange(0, r.cfg.ports.String())
+	}
+	start := int(binary.BigEndian.Uint64(mac.Sum(nil)) % uint64(n))
+	for i := range n {
+		p := r.cfg.ports.Lo + (start+i)%n
+		if r.ports[p] != nil || !permits(p) {
+			continue
+		}
+		if _, owned := r.ledger.owner(bucketPorts, strconv.Itoa(p), time.Now(), r.cfg.NameTTL); owned {
+			continue
+		}
+		s, ref := r.openPort(user, slotName, p)
+		if ref == nil {
+			return s, p, nil
+		}
+		if ref.Code == "limit" {
+			return nil, 0, ref
+		}
+	}
+	return nil, 0, refuseNoPort(r.cfg.ports.String())
+}
+
+// openPort claims one port, and listens on it unless a tunnel of the same
+// user does already. r.mu is held.
+func (r *registry) openPort(user, slotName string, port int) (*slot, *refusal) {
+	key := strconv.Itoa(port)
+	s := r.ports[port]
+	if s != nil && s.user != user {
+		return nil, refusePortTaken(port)
+	}
+	_, pending := r.newPorts[key]
+	if ref := r.mayOwn(bucketPorts, key, user, r.newPorts, r.cfg.MaxPorts); ref != nil {
+		return nil, ref
+	}
+	if s == nil {
+		lns, err := tcp.Listen(r.cfg.tcpHosts, port)
+		if err != nil {
+			if !pending {
+				delete(r.newPorts, key)
+			}
+			r.log.Warn("tcp: port not opened", "port", port, "err", err)
+			return nil, refusePortBusy(port)
+		}
+		s = newSlot(key)
+		s.lns, s.given = lns, slotName
+		r.ports[port] = s
+	}
+	r.claim(s, user)
+	return s, nil
+}
+
+// sweep forgets slots that nothing has stood on for a while.
+func (r *registry) sweep(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.names.Range(func(name, v any) bool {
+		s := v.(*slot)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.claims == 0 && now.Sub(s.idle) > 2*lostFor {
+			r.names.Delete(name)
+		}
+		return true
+	})
+}

@@ -1,0 +1,359 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"adit/sshd"
+	"adit/vhost"
+)
+
+// maxLines is how many lines of requests wait for a slow terminal; what is
+// more is dropped, and counted aloud.
+const maxLines = 256
+
+// Exit statuses of a session.
+const (
+	exitOK      = 0
+	exitRefused = 1
+	exitUsage   = 2
+)
+
+// session is one SSH session that shows tunnels: lines, or events as NDJSON.
+// Whoever has something to tell appends a line and goes on; the session's own
+// goroutine writes them, so that a terminal that takes nothing delays nobody.
+type session struct {
+	s      *sshd.Session
+	client *client
+	opt    options
+	pty    bool
+	live   atomic.Bool // a tunnel was shown
+
+	mu      sync.Mutex
+	lines   []line
+	dropped int
+	waiting []*Tunnel // to be announced, in the order they were asked for
+	leave   func()    // set once: how to end when the lines are written
+	wake    chan struct{}
+}
+
+// line is one line of output, without its end.
+type line struct {
+	text   string
+	stderr bool
+}
+
+// ServeSession answers one session.
+func (cl *client) ServeSession(ctx context.Context, s *sshd.Session) {
+	opt, err := readOptions(s)
+	if err != nil {
+		cl.withdrawPending()
+		s.Heard()
+		fmt.Fprintln(s.Stderr(), terminal(s, err.Error()))
+		s.Detach(exitUsage)
+		return
+	}
+	se := &session{s: s, client: cl, opt: opt, pty: s.PTY(), wake: make(chan struct{}, 1)}
+	tunnels, told := cl.attach(se)
+	s.Heard()
+	if len(tunnels) == 0 && len(told) == 0 {
+		se.greet()
+		s.Detach(exitOK)
+		return
+	}
+	defer cl.detach(se)
+	for _, r := range told {
+		se.tunnelRefused(r)
+	}
+	se.mu.Lock()
+	se.waiting = tunnels
+	se.mu.Unlock()
+	for _, t := range tunnels {
+		t.release()
+	}
+	se.announce()
+	if len(tunnels) == 0 {
+		se.end(func() { s.Exit(exitRefused) })
+	}
+	go se.readKeys() // ends with the channel
+	se.run()
+}
+
+// attach makes se the session that shows the connection's tunnels that no
+// other one shows, and hands over the refusals nobody was told of.
+func (cl *client) attach(se *session) (tunnels []*Tunnel, told []refused) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	for t := range cl.tunnels {
+		if t.session.CompareAndSwap(nil, se) {
+			tunnels = append(tunnels, t)
+		}
+	}
+	slices.SortFunc(tunnels, func(a, b *Tunnel) int { return a.order - b.order })
+	told, cl.refused = cl.refused, nil
+	if len(tunnels)+len(told) > 0 {
+		cl.sessions = append(cl.sessions, se)
+		cl.spoken = true
+	}
+	return tunnels, told
+}
+
+// detach leaves the session's tunnels to whoever comes next.
+func (cl *client) detach(se *session) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	for i, other := range cl.sessions {
+		if other == se {
+			cl.sessions = append(cl.sessions[:i:i], cl.sessions[i+1:]...)
+			break
+		}
+	}
+	for t := range cl.tunnels {
+		t.session.CompareAndSwap(se, nil)
+	}
+}
+
+// withdrawPending ends every tunnel that waited for the session to speak.
+func (cl *client) withdrawPending() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	for t := range cl.tunnels {
+		if !t.live.Load() {
+			t.cancel(errWithdrawn)
+		}
+	}
+}
+
+// run writes lines until the client leaves or the session is to end.
+func (se *session) run() {
+	for {
+		select {
+		case <-se.wake:
+		case <-se.s.Done():
+			return
+		}
+		lines, dropped, leave := se.take()
+		for _, l := range lines {
+			se.write(l)
+		}
+		if dropped > 0 {
+			se.write(line{fmt.Sprintf("adit: %d lines dropped", dropped), true})
+		}
+		if leave != nil {
+			leave()
+			return
+		}
+	}
+}
+
+func (se *session) take() (lines []line, dropped int, leave func()) {
+	se.mu.Lock()
+	defer se.mu.Unlock()
+	lines, dropped, leave = se.lines, se.dropped, se.leave
+	se.lines, se.dropped = nil, 0
+	return lines, dropped, leave
+}
+
+// write puts one line out. With a terminal, ssh shows stdout and stderr in
+// the same place, and lines end with a carriage return too.
+func (se *session) write(l line) {
+	var w io.Writer = se.s
+	if l.stderr {
+		w = se.s.Stderr()
+	}
+	io.WriteString(w, terminal(se.s, l.text)+"\n")
+}
+
+// terminal ends each line of text but the last as the session's kind wants.
+// gliderlabs does it for stdout, but not for stderr.
+func terminal(s *sshd.Session, text string) string {
+	if !s.PTY() {
+		return text
+	}
+	return strings.ReplaceAll(text, "\n", "\r\n") + "\r"
+}
+
+// say appends a line that must not be lost.
+func (se *session) say(stderr bool, text string) {
+	se.mu.Lock()
+	se.lines = append(se.lines, line{text, stderr})
+	se.mu.Unlock()
+	se.ring()
+}
+
+func (se *session) ring() {
+	select {
+	case se.wake <- struct{}{}:
+	default:
+	}
+}
+
+// end makes the session end by leave once its lines are written.
+func (se *session) end(leave func()) {
+	se.mu.Lock()
+	if se.leave == nil {
+		se.leave = leave
+	}
+	se.mu.Unlock()
+	se.ring()
+}
+
+// close ends the session without an exit status, and says why.
+func (se *session) close(cause error) {
+	if se.opt.json {
+		se.event(event{Event: "closing", Reason: cause.Error()})
+	}
+	se.say(true, "adit: closing: "+cause.Error())
+	se.end(func() { se.s.Abandon(cause) })
+}
+
+// readKeys drains what the user types. On a terminal Ctrl-C and Ctrl-D end
+// the session; elsewhere the end of stdin means nothing (systemd closes it at
+// once), and a signal ends ssh itself.
+func (se *session) readKeys() {
+	var buf [256]byte
+	for {
+		n, err := se.s.Read(buf[:])
+		if se.pty && strings.ContainsAny(string(buf[:n]), "\x03\x04") {
+			se.end(se.quit)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// quit is the user's own end: status 0, and nothing for visitors to wait for.
+func (se *session) quit() {
+	se.client.mu.Lock()
+	if len(se.client.sessions) <= 1 {
+		for t := range se.client.tunnels {
+			t.cancel(errQuit)
+		}
+	}
+	se.client.mu.Unlock()
+	se.s.Exit(exitOK)
+}
+
+// warn is a sentence for the user.
+func (se *session) warn(text string) { se.say(true, text) }
+
+// announce shows the tunnels that have gone live, in the order they were
+// asked for: one that is still on its way holds up those behind it.
+func (se *session) announce() {
+	for t := se.next(); t != nil; t = se.next() {
+		se.tunnelLive(t)
+	}
+}
+
+// show announces a tunnel that went live: in its turn if the session waits
+// for it, at once if it came later.
+func (se *session) show(t *Tunnel) {
+	se.mu.Lock()
+	if !slices.Contains(se.waiting, t) && !t.announced.Load() {
+		se.waiting = append(se.waiting, t)
+	}
+	se.mu.Unlock()
+	se.announce()
+}
+
+// next takes the next tunnel to be shown.
+func (se *session) next() *Tunnel {
+	se.mu.Lock()
+	defer se.mu.Unlock()
+	for len(se.waiting) > 0 {
+		t := se.waiting[0]
+		if !t.live.Load() && !t.over.Load() {
+			return nil
+		}
+		se.waiting = se.waiting[1:]
+		if t.live.Load() {
+			return t
+		}
+	}
+	return nil
+}
+
+// tunnelLive shows a tunnel's URL, once.
+func (se *session) tunnelLive(t *Tunnel) {
+	if t.announced.Swap(true) {
+		return
+	}
+	se.live.Store(true)
+	se.sayURL("tunnel.live", t)
+}
+
+// moved shows a tunnel's URL again if it is another one by now.
+func (se *session) moved(t *Tunnel) {
+	if t.announced.Load() {
+		se.sayURL("tunnel.moved", t)
+	}
+}
+
+// sayURL shows a tunnel's URL unless it is what was shown last. The lock is
+// held throughout, so that the last one shown is the last one found.
+func (se *session) sayURL(name string, t *Tunnel) {
+	se.mu.Lock()
+	defer se.mu.Unlock()
+	url := t.url()
+	if t.shown == url {
+		return
+	}
+	t.shown = url
+	text := url
+	if se.opt.json {
+		text = (&event{Event: name, Kind: t.kind, Name: &t.name, Port: &t.port, URL: url}).line()
+	}
+	se.lines = append(se.lines, line{text, false})
+	se.ring()
+}
+
+// progress is news that is no error: those who asked for quiet do without.
+func (se *session) progress(text string) {
+	if !se.opt.quiet {
+		se.say(true, text)
+	}
+}
+
+// tunnelClosed tells of a tunnel's end, in words where the user did not ask
+// for it.
+func (se *session) tunnelClosed(t *Tunnel, cause error) {
+	if se.opt.json {
+		se.event(event{Event: "tunnel.closed", Kind: t.kind, Name: &t.name, Port: &t.port, URL: t.url(), Reason: printable(cause.Error(), 200)})
+	}
+	if errors.Is(cause, errTakenOver) || errors.Is(cause, errNarrowed) {
+		se.warn(fmt.Sprintf("adit: %s is closed: %s", t.url(), cause))
+	}
+}
+
+// tunnelRefused says why.
+func (se *session) tunnelRefused(r refused) {
+	if se.opt.json {
+		bind, port := printable(r.bind, 255), int(r.port)
+		se.event(event{Event: "tunnel.refused", Bind: &bind, Port: &port, Code: r.ref.Code, Message: r.ref.Message})
+	}
+	se.say(true, r.ref.Message)
+}
+
+// request shows one finished request. It is called on the visitor's path, so
+// it never waits.
+func (se *session) request(t *Tunnel, x *vhost.Exchange) {
+	if se.opt.quiet {
+		return
+	}
+	se.mu.Lock()
+	full := len(se.lines) >= maxLines
+	if full {
+		se.dropped++
+	}
+	se.mu.Unlock()
+	if !full {
+		se.sayRequest(t, x)
+	}
+}

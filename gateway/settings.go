@@ -1,0 +1,187 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"adit/tcp"
+)
+
+// settings are a Config with its preset filled in and its values read.
+type settings struct {
+	Config
+	local    bool
+	domain   string // lower case, without a trailing dot
+	suffix   string // what names have behind them: "." and domain
+	ssh      []string
+	http     []string
+	https    []string // none: HTTPS is off
+	admin    []string
+	tcpHosts []string
+	ports    tcp.Range
+	redirect bool
+}
+
+// preset is what the two ways of running differ in (README, "Production").
+type preset struct{ ssh, http, https, tcpHost, tls, redirect string }
+
+var (
+	localPreset  = preset{"127.0.0.1:2222,[::1]:2222", "127.0.0.1:7080,[::1]:7080", "127.0.0.1:7443,[::1]:7443", "127.0.0.1,::1", "internal", "off"}
+	publicPreset = preset{":22", ":80", ":443", "", "acme", "on"}
+)
+
+// resolve fills in cfg's preset. The error names every field that cannot be
+// used, each with its flag.
+func resolve(cfg Config) (*settings, error) {
+	s := &settings{Config: cfg, local: cfg.Domain == "", domain: strings.ToLower(strings.TrimSuffix(cfg.Domain, "."))}
+	p := publicPreset
+	if s.local {
+		p, s.domain = localPreset, "localhost"
+	}
+	s.suffix = "." + s.domain
+	errs := []error{s.checkTLS()}
+	s.defaults(p)
+	addresses := func(to *[]string, flag, value string) {
+		list, err := splitAddresses(value)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--%s: %w", flag, err))
+		}
+		*to = list
+	}
+	addresses(&s.ssh, "ssh", s.SSH)
+	addresses(&s.http, "http", s.HTTP)
+	addresses(&s.https, "https", s.HTTPS)
+	addresses(&s.admin, "admin", s.Admin)
+	var err error
+	if s.ports, err = tcp.ParseRange(s.TCPPorts); err != nil {
+		errs = append(errs, fmt.Errorf("--tcp-ports: %w", err))
+	}
+	if s.tcpHosts, err = splitHosts(s.TCPHost); err != nil {
+		errs = append(errs, fmt.Errorf("--tcp-host: %w", err))
+	}
+	if err := validDomain(s.domain); err != nil {
+		errs = append(errs, fmt.Errorf("--domain: %w", err))
+	}
+	s.redirect = s.Redirect == "on" && len(s.https) > 0
+	return s, errors.Join(errs...)
+}
+
+// checkTLS refuses settings that would have no effect, or could not have the
+// one they are meant for. It looks at what was set, before the defaults.
+func (s *settings) checkTLS() error {
+	mode := s.TLS
+	if mode == "" && s.local {
+		mode = "internal"
+	}
+	switch {
+	case s.TLS == "off" && s.HTTPS != "" && s.HTTPS != "off":
+		return fmt.Errorf("--https: %s would stay closed with --tls off: leave out one of them", s.HTTPS)
+	case mode == "files" && s.CertDir == "":
+		return errors.New("--tls: files needs --cert-dir DIR")
+	case mode != "files" && s.CertDir != "":
+		return errors.New("--cert-dir: is for --tls files only")
+	case mode == "acme" && s.local && s.HTTPS != "off":
+		return errors.New("--tls: acme needs --domain NAME: no CA certifies localhost")
+	case s.ACME.DNS == "rfc2136" && s.ACME.DNSServer == "":
+		return errors.New("--dns: rfc2136 needs --dns-server HOST:PORT")
+	case s.ACME.DNS == "exec" && s.ACME.DNSExec == "":
+		return errors.New("--dns: exec needs --dns-exec PROGRAM")
+	case s.ACME.DNS != "rfc2136" && s.ACME.DNSServer+s.ACME.DNSKey != "":
+		return errors.New("--dns-server and --dns-key: are for --dns rfc2136 only")
+	case s.ACME.DNS != "exec" && s.ACME.DNSExec != "":
+		return errors.New("--dns-exec: is for --dns exec only")
+	}
+	return nil
+}
+
+func (s *settings) defaults(p preset) {
+	set := func(to *string, value string) {
+		if *to == "" {
+			*to = value
+		}
+	}
+	set(&s.SSH, p.ssh)
+	set(&s.HTTP, p.http)
+	set(&s.TLS, p.tls)
+	set(&s.HTTPS, p.https)
+	if s.TLS == "off" || s.HTTPS == "off" {
+		s.TLS, s.HTTPS = "off", "off"
+	}
+	set(&s.Redirect, p.redirect)
+	set(&s.HTTP3, "on")
+	set(&s.TCPHost, p.tcpHost)
+	set(&s.Admin, "127.0.0.1:9180")
+	set(&s.TCPPorts, "20000-29999")
+	duration := func(to *time.Duration, value time.Duration) {
+		if *to == 0 {
+			*to = value
+		}
+	}
+	duration(&s.NameTTL, 30*24*time.Hour)
+	duration(&s.Park, 10*time.Second)
+	duration(&s.ResponseTimeout, time.Minute)
+	duration(&s.StallTimeout, time.Minute)
+	duration(&s.LoginGrace, 30*time.Second)
+	duration(&s.Drain, 30*time.Second)
+	number := func(to *int, value int) {
+		if *to == 0 {
+			*to = value
+		}
+	}
+	number(&s.MaxNames, 20)
+	number(&s.MaxPorts, 10)
+}
+
+// splitAddresses reads "host:port,host:port" or "off" (none).
+func splitAddresses(value string) ([]string, error) {
+	if value == "off" {
+		return nil, nil
+	}
+	list := strings.Split(value, ",")
+	for i, a := range list {
+		list[i] = strings.TrimSpace(a)
+		_, port, err := net.SplitHostPort(list[i])
+		if err != nil {
+			return nil, fmt.Errorf("%q is not an address: write HOST:PORT, :PORT or off", a)
+		}
+		if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+			return nil, fmt.Errorf("%q is not a port between 1 and 65535", port)
+		}
+	}
+	return list, nil
+}
+
+// splitHosts reads "127.0.0.1,::1"; an empty value is all addresses.
+func splitHosts(value string) ([]string, error) {
+	list := strings.Split(value, ",")
+	for i, h := range list {
+		list[i] = strings.Trim(strings.TrimSpace(h), "[]")
+		if list[i] != "" && net.ParseIP(list[i]) == nil && list[i] != "localhost" {
+			return nil, fmt.Errorf("%q is not an IP address", h)
+		}
+	}
+	return list, nil
+}
+
+func validDomain(d string) error {
+	if len(d) > 180 {
+		return fmt.Errorf("%q is too long", d)
+	}
+	for label := range strings.SplitSeq(d, ".") {
+		if validLabel(label) != "" && !strings.HasPrefix(label, "xn--") {
+			return fmt.Errorf("%q is not a domain name", d)
+		}
+	}
+	return nil
+}
+
+// portOf is the port of a listener, or of the first of an address list.
+func portOf(addr string) int {
+	_, p, _ := net.SplitHostPort(addr)
+	n, _ := strconv.Atoi(p)
+	return n
+}

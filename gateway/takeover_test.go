@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// ended waits until the client's connection has ended.
+func (u *user) ended() {
+	u.t.Helper()
+	done := make(chan struct{})
+	go func() { u.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		u.t.Fatal(u.who, "is still connected")
+	}
+}
+
+func TestNewestConnectionWins(t *testing.T) {
+	g := start(t, newState(t))
+	for _, addr := range []string{"blog", ""} {
+		first := g.login("ann")
+		first.forward(addr, 80)
+		first.who = "first"
+		name := addr
+		if name == "" {
+			eventually(t, "it is live", func() bool { return len(g.tunnelsOf("ann")) == 1 })
+			name = g.tunnelsOf("ann")[0].name
+		}
+		g.served(name, "first")
+		second := g.login("ann")
+		second.who = "second"
+		second.forward(addr, 80)
+		first.ended() // it has nothing left
+		if status, body := g.get(name); status != 200 || body != "second" {
+			t.Errorf("%d %q", status, body)
+		}
+		second.Close()
+		eventually(t, "second has gone", func() bool { return len(g.tunnelsOf("ann")) == 0 })
+	}
+}
+
+// Only the forward that is asked for again moves.
+func TestTakeoverMovesOneForward(t *testing.T) {
+	g := start(t, newState(t))
+	first := g.login("ann")
+	first.who = "first"
+	first.forward("a", 80)
+	first.forward("b", 80)
+	g.served("a", "first")
+	g.served("b", "first")
+	second := g.login("ann2")
+	second.forward("b", 80)
+	g.served("b", "ann2")
+	if _, body := g.get("a"); body != "first" {
+		t.Error("a:", body)
+	}
+	if _, _, err := first.SendRequest("keepalive@openssh.com", true, nil); err != nil {
+		t.Error("the first connection was cut")
+	}
+}
+
+func TestTakeoverOfATCPPort(t *testing.T) {
+	lo, ports := withPorts(t, 3)
+	g := start(t, newState(t), ports, func(c *Config) { c.Park = 300 * time.Millisecond })
+	first := g.login("ann")
+	first.forward("", uint32(lo))
+	eventually(t, "the first is there", func() bool { return greeting(lo) == "ann" })
+	second := g.login("ann2")
+	if _, ok := second.forward("", uint32(lo)); !ok {
+		t.Fatal("refused")
+	}
+	first.ended()
+	if who := greeting(lo); who != "ann2" {
+		t.Error(who)
+	}
+	second.Close()
+	eventually(t, "the port is closed", func() bool { return strings.Contains(greeting(lo), "refused") })
+}
+
+// Two loops on one key must not take a name from each other for ever.
+func TestTakeoversEnd(t *testing.T) {
+	g := start(t, newState(t))
+	holder := g.login("ann")
+	holder.forward("blog", 80)
+	g.served("blog", "ann")
+	for i := range takeoverLimit {
+		next := g.login("ann2")
+		next.who = string(rune('a' + i))
+		if _, ok := next.forward("blog", 80); !ok {
+			t.Fatal("takeover", i, "is refused")
+		}
+		g.served("blog", next.who)
+		holder.ended()
+		holder = next
+	}
+	code, message := g.refusedFor("ann", "blog", 80)
+	if code != "takeovers" || !strings.Contains(message, "three times") {
+		t.Error(code, message)
+	}
+	g.served("blog", holder.who)
+	// One that does not answer loses it all the same.
+	close(holder.nc.frozen)
+	last := g.login("ann")
+	if _, ok := last.forward("blog", 80); !ok {
+		t.Error("refused although the holder is frozen")
+	}
+	g.served("blog", "ann")
+}
+
+// A laptop that slept still holds its old connection, which answers nothing.
+// Whoever comes back must not wait for the liveness watch to notice.
+func TestAFrozenHolderLosesAtOnce(t *testing.T) {
+	g := start(t, newState(t))
+	old := g.login("ann")
+	old.who = "old"
+	old.forward("blog", 80)
+	g.served("blog", "old")
+	close(old.nc.frozen)
+	fresh := g.login("ann2")
+	began := time.Now()
+	if _, ok := fresh.forward("blog", 80); !ok {
+		t.Fatal("refused")
+	}
+	g.served("blog", "ann2")
+	if took := time.Since(began); took > 5*time.Second { // far below the watch's 18 s
+		t.Error("took", took)
+	}
+	eventually(t, "the old connection is cut", func() bool { return len(g.allClients()) == 1 })
+}
+
+func TestTheSameTwiceOnOneConnection(t *testing.T) {
+	lo, ports := withPorts(t, 8)
+	g := start(t, newState(t), ports)
+	for _, again := range []struct {
+		first, second bind
+	}{
+		{bind{"blog", 80}, bind{"blog", 80}},
+		{bind{"blog", 80}, bind{"BLOG", 80}},
+		{bind{"blog", 80}, bind{"blog.localhost", 80}},
+		{bind{"", 80}, bind{"", 80}},
+		{bind{"", uint32(lo)}, bind{"", uint32(lo)}},
+		{bind{"", uint32(lo)}, bind{"*", uint32(lo)}},
+	} {
+		u := g.login("ann")
+		u.forward(again.first.Addr, again.first.Port)
+		if _, ok := u.forward(again.second.Addr, again.second.Port); ok {
+			t.Errorf("%v granted", again)
+		}
+		if code, _ := u.why(); code != "twice" {
+			t.Errorf("%v: %q", again, code)
+		}
+		u.Close()
+	}
+	// Unnamed ones are told apart by the address they were asked for.
+	u := g.login("ann")
+	if _, ok := u.forward("", 80); !ok {
+		t.Error("the first is refused")
+	}
+	if _, ok := u.forward("localhost", 80); !ok {
+		t.Error("the second is refused")
+	}
+	eventually(t, "both are live", func() bool { return len(g.tunnelsOf("ann")) == 2 })
+	if all := g.tunnelsOf("ann"); all[0].name == all[1].name {
+		t.Error("one name for two")
+	}
+	for range 3 { // port 0 may be asked for any number of times
+		if _, ok := u.forward("", 0); !ok {
+			t.Error("port 0 is refused")
+		}
+	}
+}
+
+func TestForwardsAreLimited(t *testing.T) {
+	g := start(t, newState(t), func(c *Config) { c.MaxNames = 100 })
+	u := g.login("ann")
+	for i := range maxForwards + 1 {
+		if _, ok := u.forward("n"+strings.Repeat("x", i), 80); ok != (i < maxForwards) {
+			t.Errorf("forward %d: %v", i, ok)
+		}
+	}
+	if code, _ := u.why(); code != "limit" {
+		t.Error(code)
+	}
+}
+
+// A connection all of whose forwards were refused does not hang uselessly.
+func TestAUselessConnectionIsClosed(t *testing.T) {
+	g := start(t, newState(t))
+	u := g.login("ann")
+	u.forward("www", 80)
+	began := time.Now()
+	u.ended()
+	if took := time.Since(began); took < refusedGrace/2 {
+		t.Error("closed after", took)
+	}
+	kept := g.login("ann")
+	kept.forward("www", 80)
+	kept.forward("blog", 80)
+	time.Sleep(refusedGrace + time.Second/2)
+	if _, _, err := kept.SendRequest("x", true, nil); err != nil {
+		t.Error("one refusal among several ended the rest")
+	}
+}

@@ -1,0 +1,40 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+
+	"adit/sshd"
+)
+
+// options are the words a client sent after the host, or as keywords behind
+// its login name.
+type options struct {
+	json  bool // events as NDJSON on stdout
+	quiet bool // URLs and errors only
+}
+
+// readOptions reads a session's words. An unknown one is an error whose text
+// is for the user.
+func readOptions(s *sshd.Session) (options, error) {
+	var o options
+	words := s.Words()
+	if len(words) == 0 && strings.TrimSpace(s.Command()) != "" {
+		return o, fmt.Errorf("adit: \"%s\" cannot be read: a quote is not closed", printable(s.Command(), 80))
+	}
+	_, keywords, _ := strings.Cut(s.Conn().User(), "+")
+	if keywords != "" {
+		words = append(strings.Split(keywords, "+"), words...)
+	}
+	for _, w := range words {
+		switch strings.TrimPrefix(w, "--") {
+		case "json":
+			o.json = true
+		case "quiet":
+			o.quiet = true
+		default:
+			return o, fmt.Errorf("adit: \"%s\" is not an option here. Options: json, quiet", printable(w, 80))
+		}
+	}
+	return o, nil
+}
