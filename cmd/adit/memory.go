@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"strconv"
+	"time"
+)
+
+const (
+	// busyPercent is the heap's growth between collections while bytes flow:
+	// every packet that comes in is a fresh allocation in the SSH library, so
+	// with Go's own 100 and a small heap there are some 800 collections for
+	// each gigabyte. quietPercent, at other times, keeps the heap of many idle
+	// tunnels dense.
+	busyPercent, quietPercent = 400, 100
+	// gcHeadroom is what part of the memory there is the heap may use before
+	// collections come more often again.
+	gcHeadroom = 0.7
+
+	// memoryTick is how often the traffic is looked at, by what was allocated
+	// for it. A tick from busyBytes on is busy, one below quietBytes quiet;
+	// one from bulkBytes on (200 MB/s) can be nothing but traffic.
+	memoryTick = 250 * time.Millisecond
+	bulkBytes  = 48 << 20
+	busyBytes  = 8 << 20
+	quietBytes = 512 << 10
+	// stretch is how many busy ticks in a row are traffic, and not a burst of
+	// logins, and how many others are its end. lull is how many quiet ones
+	// follow before memory is given back, trims times: each collection halves
+	// stacks that were once deep.
+	stretch = 4
+	lull    = 8
+	trims   = 3
+)
+
+// limitMemory sets the heap's soft limit from the memory that the machine or
+// the control group has, unless GOMEMLIMIT has said it.
+func limitMemory() {
+	if limit := memoryThere(); os.Getenv("GOMEMLIMIT") == "" && limit > 0 {
+		debug.SetMemoryLimit(int64(float64(limit) * gcHeadroom))
+	}
+}
+
+// tendMemory lets the collector follow the traffic until ctx ends, unless
+// GOGC has said how it is to be, and gives memory back after a burst: the
+// garbage of a thousand logins would otherwise stay until the next
+// collection, which on a quiet gateway is minutes away.
+func tendMemory(ctx context.Context) {
+	tick := time.NewTicker(memoryTick)
+	defer tick.Stop()
+	fixed := os.Getenv("GOGC") != ""
+	var m tending
+	for before := allocated(); ; before = allocated() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		percent, trim := m.look(allocated() - before)
+		if percent != 0 && !fixed {
+			debug.SetGCPercent(percent)
+		}
+		if trim {
+			debug.FreeOSMemory()
+		}
+	}
+}
+
+// tending is what tendMemory remembers from tick to tick.
+type tending struct {
+	busy  bool // the collector is set to busyPercent
+	run   int  // ticks in a row that spoke for the other setting
+	quiet int  // quiet ticks in a row
+	due   int  // times that memory is still to be given back
+}
+
+// look takes a tick in which so many bytes were allocated. percent is the
+// collector's new target, 0 for no change; trim says to give memory back.
+func (m *tending) look(bytes uint64) (percent int, trim bool) {
+	if m.run++; bytes >= busyBytes == m.busy {
+		m.run = 0
+	}
+	if m.run == stretch || !m.busy && bytes >= bulkBytes {
+		m.busy, m.run, percent = !m.busy, 0, quietPercent
+		if m.busy {
+			percent = busyPercent
+		}
+	}
+	if m.quiet++; bytes >= quietBytes {
+		m.quiet, m.due = 0, trims
+	}
+	if m.quiet >= lull && m.due > 0 {
+		m.quiet, m.due, trim = 0, m.due-1, true
+	}
+	return percent, trim
+}
+
+// allocated is how many bytes of heap the process has ever been given.
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
+// memoryThere is the control group's limit (version 2, then 1) or the
+// machine's memory, in bytes; 0 where none of them can be read, as on systems
+// other than Linux.
+func memoryThere() int64 {
+	least := int64(0)
+	for _, file := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		if b, err := os.ReadFile(file); err == nil {
+			if n, err := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64); err == nil && n > 0 {
+				least = lesser(least, n)
+			}
+		}
+	}
+	return lesser(least, machineMemory())
+}
+
+// machineMemory reads MemTotal of proc(5).
+func machineMemory() int64 {
+	b, _ := os.ReadFile("/proc/meminfo")
+	for line := range bytes.Lines(b) {
+		if fields := bytes.Fields(line); len(fields) >= 2 && string(fields[0]) == "MemTotal:" {
+			n, _ := strconv.ParseInt(string(fields[1]), 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// lesser is the smaller of two limits, where 0 is none.
+func lesser(a, b int64) int64 {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"adit/gateway"
+)
+
+// serveCmd is adit serve.
+type serveCmd struct{}
+
+// Run serves until a signal ends it.
+func (serveCmd) Run(p *program, c *call) error {
+	cfg, err := c.gatewayConfig(p.env)
+	if err != nil {
+		return err
+	}
+	limitMemory()
+	s := &server{program: p, call: c, out: &heldWriter{to: p.stderr}, signals: make(chan os.Signal, 4)}
+	defer s.out.release()
+	cfg.Logger = s.logger()
+	// Before New, so that a signal in between is not lost.
+	signal.Notify(s.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(s.signals)
+	if s.gateway, err = gateway.New(cfg); err != nil {
+		return err
+	}
+	s.greet()
+	return s.serve()
+}
+
+// server is a running gateway and the signals it is given.
+type server struct {
+	*program
+	*call
+	gateway *gateway.Gateway
+	out     *heldWriter // the log, behind the start block
+	level   slog.LevelVar
+	log     *slog.Logger
+	signals chan os.Signal
+}
+
+// logger makes the log on stderr, for the gateway and for libraries that log
+// to the default one.
+func (s *server) logger() *slog.Logger {
+	s.setLevel()
+	options := &slog.HandlerOptions{Level: &s.level}
+	s.log = slog.New(slog.NewTextHandler(s.out, options))
+	if s.Log == "json" {
+		s.log = slog.New(slog.NewJSONHandler(s.out, options))
+	}
+	slog.SetDefault(s.log)
+	return s.log
+}
+
+// setLevel gives the log the level that is set. The value was checked when it
+// was read; none is slog's own default, info.
+func (s *server) setLevel() {
+	level := slog.LevelInfo
+	_ = level.UnmarshalText([]byte(s.LogLevel))
+	s.level.Set(level)
+}
+
+// greet prints the start block.
+func (s *server) greet() {
+	fmt.Fprintln(s.stderr, s.gateway.Banner())
+	s.out.release()
+}
+
+// serve runs the gateway and acts on signals: the first SIGINT or SIGTERM
+// ends it in peace, a second one at once.
+func (s *server) serve() error {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	done := make(chan error, 1)
+	go s.runGateway(ctx, done)
+	go tendMemory(ctx)
+	for {
+		select {
+		case err := <-done:
+			return err
+		case got := <-s.signals:
+			switch {
+			case got == syscall.SIGHUP:
+				s.reload()
+			case ctx.Err() != nil:
+				return fmt.Errorf("%s again: stopped at once", got)
+			default:
+				s.log.Info("told to stop", "signal", got.String())
+				stop()
+			}
+		}
+	}
+}
+
+// runGateway is the goroutine of the gateway. serve waits for it on done,
+// except after a second signal, when the process ends under it.
+func (s *server) runGateway(ctx context.Context, done chan<- error) {
+	done <- s.gateway.Run(ctx)
+}
+
+// reload is SIGHUP: the configuration is read again, and if it is good the
+// keys too. Of the settings only the log's level can change without a
+// restart; the log says which others wait for one.
+func (s *server) reload() {
+	fresh, err := s.parse(s.stderr)
+	if err != nil {
+		s.log.Error("reload: the configuration is bad, nothing was changed", "error", err)
+		return
+	}
+	waiting := changedSettings(s.call, fresh)
+	s.LogLevel = fresh.LogLevel
+	s.setLevel()
+	if err := s.gateway.Reload(); err != nil {
+		s.log.Error("reload: keys", "error", err)
+		return
+	}
+	if len(waiting) > 0 {
+		s.log.Warn("reload: some settings wait for a restart", "settings", waiting)
+	}
+	s.log.Info("reloaded")
+}
+
+// changedSettings names the settings that differ and cannot change in flight.
+func changedSettings(old, fresh *call) (names []string) {
+	for i, flag := range old.context.Model.Flags {
+		now := fresh.context.Model.Flags[i].Target.Interface()
+		if flag.Name != "log-level" && flag.Target.Interface() != now {
+			names = append(names, flag.Name)
+		}
+	}
+	return names
+}
