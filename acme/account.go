@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"path"
 	"strings"
 
@@ -97,8 +98,31 @@ func (i *issuer) newAccount(ctx context.Context, client *acmez.Client) (a acme.A
 			return a, err
 		}
 	}
-	return client.NewAccount(ctx, a)
+	if a, err = client.NewAccount(ctx, a); err != nil {
+		return a, i.bindingError(err)
+	}
+	return a, nil
 }
+
+// bindingError names the external account binding where that is what the CA
+// refuses; its own words are often only "unauthorized".
+func (i *issuer) bindingError(err error) error {
+	var p acme.Problem
+	switch {
+	case !errors.As(err, &p) || p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests:
+		return err
+	case p.Type == acme.ProblemTypeExternalAccountRequired && i.cfg.EAB == "":
+		return fmt.Errorf("%w: %w", errNoBinding, err)
+	case i.cfg.EAB != "":
+		return fmt.Errorf("%w: %w", errBinding, err)
+	}
+	return err
+}
+
+var (
+	errNoBinding = errors.New("the CA wants an external account binding (--acme-eab KID:KEY)")
+	errBinding   = errors.New("the CA does not take the external account binding (--acme-eab KID:KEY)")
+)
 
 // forget drops an account that the CA does not know.
 func (i *issuer) forget(ctx context.Context) {

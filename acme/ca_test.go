@@ -316,6 +316,13 @@ func (w *world) news(host string) (err error, told bool) {
 	return all[len(all)-1], true
 }
 
+// forget forgets what was told of host.
+func (w *world) forget(host string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.told, host)
+}
+
 // start starts a Manager on the state that is there.
 func (w *world) start() *Manager {
 	w.t.Helper()

@@ -201,9 +201,13 @@ func TestExternalAccount(t *testing.T) {
 	}
 	w.stop()
 
-	w.cfg.EAB, w.cfg.State = "", t.TempDir()
-	w.start()
-	eventually(t, "a refusal", func() bool { err, _ := w.news("gw.test"); return err != nil })
+	for eab, want := range map[string]error{"": errNoBinding, "kid:1:" + key[4:]: errBinding, "other:" + key: errBinding} {
+		w.cfg.EAB, w.cfg.State = eab, t.TempDir()
+		w.forget("gw.test")
+		w.start()
+		eventually(t, "a refusal", func() bool { err, _ := w.news("gw.test"); return errors.Is(err, want) })
+		w.stop()
+	}
 }
 
 // pebble's whims: nonces it gave out are refused, validation is slow, nothing

@@ -42,8 +42,12 @@ func (m *managed) report(ctx context.Context) []Line {
 
 // reportCA asks for the directory.
 func (m *managed) reportCA(ctx context.Context) Line {
-	if _, err := m.issuer.plainClient().GetDirectory(ctx); err != nil {
+	dir, err := m.issuer.plainClient().GetDirectory(ctx)
+	if err != nil {
 		return Line{Fail, "acme ca", clean(m.issuer.ca + " does not answer: " + err.Error())}
+	}
+	if dir.Meta != nil && dir.Meta.ExternalAccountRequired && m.cfg.EAB == "" {
+		return Line{Fail, "acme ca", m.issuer.ca + ": " + errNoBinding.Error()}
 	}
 	return Line{OK, "acme ca", m.issuer.ca}
 }

@@ -47,8 +47,12 @@ import (
 //	web NAME TEXT               a local web service; see service_test.go for its paths
 //	echo NAME                   a local TCP service that sends back what it gets
 //	origin NAME HOST TEXT       a local web service that speaks TLS; NAME.crt is its certificate
-//	ca                          an ACME CA and a name server; $CA_URL, $CA_ROOT and $DNS say where.
-//	                            $CACERT becomes its root
+//	ca [-eab KID:KEY] [-dns HOST:PORT] [-life SECONDS]
+//	                            an ACME CA and a name server (or the one at -dns); $CA_URL, $CA_ROOT
+//	                            and $DNS say where. $CACERT becomes its root. With -eab only who has
+//	                            that account gets anything. Again: the CA has another root
+//	orders N [NAME]             the CA must have taken N orders, for NAME
+//	bind ZONE                   BIND for a zone, at $BIND; $BIND_KEY may change _acme-challenge there
 //	txt NAME [TEXT]             what that name server says of NAME; nothing without TEXT. It
 //	                            says the names of the files in $WORK/txt/NAME./, too
 //	down NAME                   end a local service; "web NAME" opens it again on its port
@@ -109,7 +113,7 @@ func TestScripts(t *testing.T) {
 			"ssh": sshCmd, "tunnel": tunnel, "ends": ends, "hangup": hangup,
 			"typed": typed, "type": typeText, "signal": signalCmd,
 			"web": web, "echo": echo, "down": down, "get": get,
-			"gets": gets, "origin": originCmd, "ca": caCmd, "txt": txtCmd,
+			"gets": gets, "origin": originCmd, "ca": caCmd, "orders": ordersCmd, "txt": txtCmd, "bind": bindCmd,
 			"wait-line": waitLine, "until": until,
 		},
 	})
