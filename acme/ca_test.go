@@ -125,18 +125,22 @@ func (n *noting) WriteHeader(status int) {
 	n.ResponseWriter.WriteHeader(status)
 }
 
-// note keeps the payload of a new-order request (RFC 8555 section 6.2).
+// note keeps a new-order request.
 func (p *pebble) note(body []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.orders = append(p.orders, orderOf(body))
+}
+
+// orderOf is the payload of a new-order request (RFC 8555 section 6.2).
+func orderOf(body []byte) (o order) {
 	var jws struct{ Payload string }
-	var o order
 	if json.Unmarshal(body, &jws) == nil {
 		if b, err := base64.RawURLEncoding.DecodeString(jws.Payload); err == nil {
 			_ = json.Unmarshal(b, &o)
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.orders = append(p.orders, o)
+	return o
 }
 
 // ordered is how many orders were made for name; for any without one.

@@ -142,11 +142,11 @@ func (i *issuer) obtain(ctx context.Context, a *attempt, name string, csr *x509.
 		return acme.Certificate{}, fmt.Errorf("directory: %w", err)
 	}
 	a.newOrder = dir.NewOrder
-	cert, err := i.order(ctx, client, name, csr)
+	cert, err := i.order(ctx, client, a, name, csr)
 	var problem acme.Problem
 	if errors.As(err, &problem) && problem.Type == acme.ProblemTypeAccountDoesNotExist {
 		i.forget(ctx)
-		cert, err = i.order(ctx, client, name, csr)
+		cert, err = i.order(ctx, client, a, name, csr)
 	}
 	if err == nil {
 		i.good.Store(int32(max(0, slices.Index(i.kinds(), kind))))
@@ -156,7 +156,7 @@ func (i *issuer) obtain(ctx context.Context, a *attempt, name string, csr *x509.
 
 // order goes once through RFC 8555 section 7.4. The default chain is taken of
 // those offered.
-func (i *issuer) order(ctx context.Context, client *acmez.Client, name string, csr *x509.CertificateRequest) (acme.Certificate, error) {
+func (i *issuer) order(ctx context.Context, client *acmez.Client, a *attempt, name string, csr *x509.CertificateRequest) (acme.Certificate, error) {
 	account, err := i.account(ctx, client)
 	if err != nil {
 		return acme.Certificate{}, fmt.Errorf("account: %w", err)
@@ -169,6 +169,10 @@ func (i *issuer) order(ctx context.Context, client *acmez.Client, name string, c
 		params.Replaces = i.stored(ctx, name)
 	}
 	chains, err := client.ObtainCertificate(ctx, params)
+	if params.Replaces != nil && a.refused(err) {
+		params.Replaces = nil
+		chains, err = client.ObtainCertificate(ctx, params)
+	}
 	if err != nil {
 		return acme.Certificate{}, err
 	}

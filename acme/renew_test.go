@@ -1,11 +1,14 @@
 package acme
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -38,6 +41,41 @@ func TestRenew(t *testing.T) {
 	if len(w.ca.orders) < 2 || w.ca.orders[0].Replaces != "" || w.ca.orders[1].Replaces == "" {
 		t.Errorf("%+v", w.ca.orders)
 	}
+}
+
+// Who was killed before a renewal was stored asks for it again, and hears that
+// it was had: the order is made without that word, at once.
+func TestReplacedAlready(t *testing.T) {
+	t.Parallel()
+	domain := fresh()
+	w := newWorld(t, domain, func(w *world) {
+		w.options.life = 300
+		w.cfg.renewEvery = 100 * time.Millisecond
+	})
+	soon := renewalWindow(time.Second, 3*time.Second)
+	var refusals atomic.Int32
+	w.ca.failing(func(rw http.ResponseWriter, r *http.Request) bool {
+		if isNewOrder(r) && replaces(r) {
+			refusals.Add(1)
+			rw.Header().Set("Content-Type", "application/problem+json")
+			rw.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(rw, `{"type":"urn:ietf:params:acme:error:alreadyReplaced"}`)
+			return true
+		}
+		return soon(rw, r)
+	})
+	w.start()
+	eventually(t, "a renewal", func() bool { return strings.Count(w.log.String(), "certificate: issued") > 1 })
+	if refusals.Load() == 0 || strings.Contains(w.log.String(), "the order failed") {
+		t.Error(refusals.Load(), "refusals, and a failure")
+	}
+}
+
+// replaces says whether a new order names the certificate that it replaces.
+func replaces(r *http.Request) bool {
+	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return orderOf(body).Replaces != ""
 }
 
 // renewalWindow answers every question when to renew with a window that begins

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/mholt/acmez/v3/acme"
 )
 
 // maxWait bounds what a Retry-After is believed: the longest window of Let's
@@ -53,6 +55,16 @@ func (a *attempt) may() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.wait.IsZero()
+}
+
+// refused says whether err is the CA's word about an order that it did not
+// take and that may be asked for otherwise. One that shall replace a certificate
+// is refused where that was replaced already, as by an order whose end a kill
+// kept from us, or is not known any more (RFC 9773 section 5).
+func (a *attempt) refused(err error) bool {
+	var p acme.Problem
+	orders, _, _ := a.seen()
+	return errors.As(err, &p) && p.Type != acme.ProblemTypeAccountDoesNotExist && orders == 0 && a.may()
 }
 
 // got notes an order that was made, and a refusal that says when to come again
