@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -226,6 +227,9 @@ func (c *check) isOurHTTP(ctx context.Context, addr, path string) bool {
 		return false
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusPermanentRedirect {
+		return c.isOurRedirect(resp)
+	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if path == "/healthz" {
 		return string(body) == "ok\n" || string(body) == "draining\n"
@@ -236,6 +240,19 @@ func (c *check) isOurHTTP(ctx context.Context, addr, path string) bool {
 		}
 	}
 	return false
+}
+
+// isOurRedirect says whether the page is on the HTTPS port of the running
+// gateway by now: the domain's certificate is there.
+func (c *check) isOurRedirect(resp *http.Response) bool {
+	to, err := resp.Location()
+	if err != nil || to.Scheme != "https" || to.Hostname() != c.cfg.domain {
+		return false
+	}
+	return slices.ContainsFunc(c.cfg.https, func(addr string) bool {
+		host, port, _ := net.SplitHostPort(addr)
+		return c.isOurSSH(dialable(host, port))
+	})
 }
 
 // users reports every authorized_keys line that is not as it should be.
