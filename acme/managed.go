@@ -21,6 +21,9 @@ import (
 // third of the life is left, or when the CA says (RFC 9773).
 const renewEvery = 10 * time.Minute
 
+// flushEvery is how often a disk that did not take something is tried again.
+const flushEvery = 10 * time.Second
+
 // ledgerKey is where the ledger is stored.
 const ledgerKey = "names.json"
 
@@ -121,6 +124,7 @@ func (m *managed) openLedger() *ledger {
 // start loads what is stored and sends for what is missing.
 func (m *managed) start(ctx context.Context) error {
 	m.ledger.forgive()
+	m.store.sweep()
 	ctx, m.stop = context.WithCancel(ctx)
 	m.done = make(chan struct{})
 	every := m.cfg.renewEvery
@@ -161,6 +165,7 @@ func (m *managed) close() {
 	m.working.Wait()
 	m.cache.Stop()
 	m.issuer.close()
+	m.store.close()
 }
 
 // own are the names that we always have certificates for. certmagic has one

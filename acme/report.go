@@ -28,6 +28,10 @@ func (m *managed) report(ctx context.Context) []Line {
 	if m.dns != nil {
 		lines = append(lines, m.dns.try(ctx, m.cfg.Domain))
 	}
+	if err := m.store.try(); err != nil {
+		lines = append(lines, Line{Warn, "certificates folder", clean(err.Error()) +
+			". Certificates are kept in memory only while this lasts, and ordered anew after a restart: make room in it, and let the gateway write there"})
+	}
 	stored := m.stored(ctx)
 	for _, name := range m.own() {
 		if !slices.Contains(stored, name) {

@@ -2,13 +2,18 @@ package acme
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/caddyserver/certmagic"
 )
@@ -19,6 +24,7 @@ import (
 // its locks are of this process, which has the state folder to itself: a file
 // as a lock outlives a kill.
 type store struct {
+	dir  string
 	disk certmagic.Storage
 	log  *slog.Logger
 
@@ -26,6 +32,7 @@ type store struct {
 	held  map[string][]byte        // what the disk did not take, by key
 	err   error                    // why, the last time
 	locks map[string]chan struct{} // by name; closed when it is free again
+	shut  bool                     // no lock is given any more
 }
 
 var (
@@ -35,9 +42,21 @@ var (
 
 func newStore(dir string, log *slog.Logger) *store {
 	return &store{
-		disk: &certmagic.FileStorage{Path: dir}, log: log,
+		dir: dir, disk: &certmagic.FileStorage{Path: dir}, log: log,
 		held: map[string][]byte{}, locks: map[string]chan struct{}{},
 	}
+}
+
+// sweep removes what a kill left of files that were being written: certmagic
+// writes under names of digits only, and no file is called so in the end. Those
+// of keys are keys.
+func (s *store) sweep() {
+	_ = filepath.WalkDir(s.dir, func(file string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && strings.Trim(d.Name(), "0123456789") == "" {
+			_ = os.Remove(file)
+		}
+		return nil
+	})
 }
 
 // Store never fails: see store.
@@ -76,11 +95,36 @@ func (s *store) flush(ctx context.Context) error {
 	return nil
 }
 
+// try says why the disk would not take a certificate; nil where there is no
+// folder yet.
+func (s *store) try() error {
+	if _, err := os.Stat(s.dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	f, err := os.CreateTemp(s.dir, "") // of digits, for sweep
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(make([]byte, 16<<10)) // a key, a chain, and what is said of them
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
 func (s *store) Load(ctx context.Context, key string) ([]byte, error) {
 	if value, ok := s.inMemory(key); ok {
 		return value, nil
 	}
-	return s.disk.Load(ctx, key)
+	value, err := s.disk.Load(ctx, key)
+	return value, missing(err)
+}
+
+// missing is err, as that there is no such file where there is not even its
+// folder but a file: certmagic orders what is missing, and gives up otherwise.
+func missing(err error) error {
+	if errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return err
 }
 
 func (s *store) inMemory(key string) ([]byte, bool) {
@@ -91,10 +135,8 @@ func (s *store) inMemory(key string) ([]byte, bool) {
 }
 
 func (s *store) Exists(ctx context.Context, key string) bool {
-	if _, ok := s.inMemory(key); ok {
-		return true
-	}
-	return s.disk.Exists(ctx, key)
+	_, err := s.Stat(ctx, key)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // Delete removes key and all below it. A disk that cannot write keeps what it
@@ -128,20 +170,22 @@ func (s *store) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error)
 	if value, ok := s.inMemory(key); ok {
 		return certmagic.KeyInfo{Key: key, Size: int64(len(value)), IsTerminal: true}, nil
 	}
-	return s.disk.Stat(ctx, key)
+	info, err := s.disk.Stat(ctx, key)
+	return info, missing(err)
 }
 
 // TryLock takes the lock called name if it is free.
 func (s *store) TryLock(_ context.Context, name string) (bool, error) {
-	return s.take(name) == nil, nil
+	taken, err := s.take(name)
+	return taken == nil && err == nil, err
 }
 
 // Lock waits for the lock called name.
 func (s *store) Lock(ctx context.Context, name string) error {
 	for {
-		taken := s.take(name)
+		taken, err := s.take(name)
 		if taken == nil {
-			return nil
+			return err
 		}
 		select {
 		case <-taken:
@@ -152,13 +196,30 @@ func (s *store) Lock(ctx context.Context, name string) error {
 }
 
 // take takes the lock, or gives what is closed when it is worth trying again.
-func (s *store) take(name string) (taken chan struct{}) {
+func (s *store) take(name string) (taken chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if taken = s.locks[name]; taken == nil {
+	switch taken = s.locks[name]; {
+	case s.shut:
+		return nil, errClosed
+	case taken == nil:
 		s.locks[name] = make(chan struct{})
 	}
-	return taken
+	return taken, nil
+}
+
+// close waits for who holds a lock: certmagic stores under it what it renews in
+// the background, and its cache does not wait for that. It then tries the disk
+// a last time.
+func (s *store) close() {
+	s.mu.Lock()
+	s.shut = true
+	held := slices.Collect(maps.Values(s.locks))
+	s.mu.Unlock()
+	for _, free := range held {
+		<-free
+	}
+	_ = s.flush(context.Background())
 }
 
 // Unlock gives the lock called name back.

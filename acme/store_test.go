@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -107,5 +109,59 @@ func TestLocks(t *testing.T) {
 	}
 	if err := s.Unlock(t.Context(), "another"); err == nil {
 		t.Error("was never taken")
+	}
+}
+
+// Nothing is written once close has returned, and nobody gets a lock.
+func TestStoreCloses(t *testing.T) {
+	t.Parallel()
+	log, _ := logger(t)
+	s := newStore(t.TempDir(), log)
+	if err := s.Lock(t.Context(), "one"); err != nil {
+		t.Fatal(err)
+	}
+	var stored atomic.Bool
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.close()
+		if !stored.Load() {
+			t.Error("closed while a lock was held")
+		}
+	}()
+	eventually(t, "it to close", func() bool {
+		ok, err := s.TryLock(t.Context(), "two")
+		if ok {
+			_ = s.Unlock(t.Context(), "two")
+		}
+		return errors.Is(err, errClosed)
+	})
+	stored.Store(true)
+	if err := s.Unlock(t.Context(), "one"); err != nil {
+		t.Error(err)
+	}
+	<-closed
+	if err := s.Lock(t.Context(), "one"); !errors.Is(err, errClosed) {
+		t.Error(err)
+	}
+}
+
+// A kill leaves temporary files, which go at the next start; nothing else does.
+func TestStoreSweeps(t *testing.T) {
+	t.Parallel()
+	log, _ := logger(t)
+	s := newStore(filepath.Join(t.TempDir(), "certificates"), log)
+	s.sweep() // there is nothing yet
+	if err := s.Store(t.Context(), "a/b/1234.key", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(s.dir, "a", "b", "98765")
+	put(t, left, []byte("half a k"))
+	s.sweep()
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("left:", err)
+	}
+	if !s.Exists(t.Context(), "a/b/1234.key") {
+		t.Error("what was whole is gone")
 	}
 }

@@ -53,6 +53,8 @@ func (m *managed) run(ctx context.Context, every time.Duration) {
 	defer close(m.done)
 	tend := time.NewTicker(every)
 	defer tend.Stop()
+	flush := time.NewTicker(flushEvery)
+	defer flush.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for {
@@ -61,6 +63,8 @@ func (m *managed) run(ctx context.Context, every time.Duration) {
 			return
 		case <-tend.C:
 			m.tend(ctx)
+		case <-flush.C:
+			_ = m.store.flush(ctx)
 		case <-m.wake:
 		case <-due.C:
 		}

@@ -37,8 +37,12 @@ type authority struct {
 	mu     sync.Mutex
 	orders []string // the names, one an order that was taken
 	asked  int      // requests of any kind
-	hook   func(n int, answered bool)
+	hook   hook
 }
+
+// hook hears of the n-th request twice: when it has come, and when it was
+// answered.
+type hook func(n int, r *http.Request, answered bool)
 
 // caOptions are the words of the command ca.
 type caOptions struct {
@@ -127,8 +131,8 @@ func (a *authority) serve(w http.ResponseWriter, r *http.Request) {
 	n, hook := a.asked, a.hook
 	a.mu.Unlock()
 	if hook != nil {
-		hook(n, false)
-		defer hook(n, true)
+		hook(n, r, false)
+		defer hook(n, r, true)
 	}
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
@@ -178,4 +182,18 @@ func (a *authority) ordered(name string) (n int) {
 		}
 	}
 	return n
+}
+
+// requests is how many there were.
+func (a *authority) requests() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.asked
+}
+
+// listen makes h the hook; nil: none.
+func (a *authority) listen(h hook) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hook = h
 }

@@ -52,6 +52,10 @@ import (
 //	                            and $DNS say where. $CACERT becomes its root. With -eab only who has
 //	                            that account gets anything. Again: the CA has another root
 //	orders N [NAME]             the CA must have taken N orders, for NAME
+//	killed N HOST [args]        start the gateway N times, each time SIGKILL at another step of
+//	                            its order for HOST; what it stored must be whole
+//	full DIR                    make a folder in which nothing can be written
+//	room DIR                    let it take files again
 //	bind ZONE                   BIND for a zone, at $BIND; $BIND_KEY may change _acme-challenge there
 //	txt NAME [TEXT]             what that name server says of NAME; nothing without TEXT. It
 //	                            says the names of the files in $WORK/txt/NAME./, too
@@ -113,7 +117,8 @@ func TestScripts(t *testing.T) {
 			"ssh": sshCmd, "tunnel": tunnel, "ends": ends, "hangup": hangup,
 			"typed": typed, "type": typeText, "signal": signalCmd,
 			"web": web, "echo": echo, "down": down, "get": get,
-			"gets": gets, "origin": originCmd, "ca": caCmd, "orders": ordersCmd, "txt": txtCmd, "bind": bindCmd,
+			"gets": gets, "origin": originCmd, "ca": caCmd, "orders": ordersCmd, "killed": killedCmd,
+			"full": fullCmd, "room": roomCmd, "txt": txtCmd, "bind": bindCmd,
 			"wait-line": waitLine, "until": until,
 		},
 	})
