@@ -119,6 +119,17 @@ func (d *Delay) Error() string {
 
 func (d *Delay) Unwrap() error { return d.Err }
 
+// Stats is how many certificates there are now, and what New's Manager has asked
+// for since. Its numbers are of all names together.
+type Stats struct {
+	Held    int       // certificates in memory
+	Expiry  time.Time // when the first of those ends that Allow permits; zero: there is none
+	Orders  uint64    // begun at the CA, renewals too
+	Failed  uint64    // of Orders
+	Waiting uint64    // how often a new name had to wait for the budget (ErrBudget)
+	Unsaved int       // files that the disk has not taken
+}
+
 // Level says how good the news of a Line is.
 type Level int
 
@@ -148,6 +159,7 @@ type source interface {
 	ensure(host, user string) Status
 	ready(host string) bool
 	report(ctx context.Context) []Line
+	stats() Stats
 }
 
 // Manager has the certificates of one gateway.
@@ -228,6 +240,10 @@ func (m *Manager) Ready(host string) bool {
 // whether the CA answers and the DNS update is accepted. It needs no Start and
 // changes nothing but the DNS record that it tries.
 func (m *Manager) Report(ctx context.Context) []Line { return m.from.report(ctx) }
+
+// Stats may be asked for at any time after Start, and costs about a lookup for
+// each certificate.
+func (m *Manager) Stats() Stats { return m.from.stats() }
 
 // HTTPChallenge gives the answer to an HTTP-01 request (RFC 8555 section 8.3)
 // with this Host and path, if that very token is pending here; else the

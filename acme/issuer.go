@@ -37,6 +37,8 @@ type issuer struct {
 	dns     acmez.Solver // nil: no DNS-01
 	good    atomic.Int32 // which of kinds worked last
 
+	begun, lost atomic.Uint64 // orders, and those that failed
+
 	accounts sync.Mutex // one registration at a time
 
 	mu      sync.Mutex // guards closed, and orders' first Add against its Wait
@@ -74,6 +76,7 @@ func (i *issuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*cert
 	if err := i.gate(ctx, name); err != nil {
 		return nil, err
 	}
+	i.begun.Add(1)
 	ctx, a := withAttempt(ctx)
 	cert, err := i.obtain(ctx, a, name, csr)
 	if err != nil {
@@ -127,6 +130,7 @@ func (i *issuer) failed(ctx context.Context, a *attempt, name string, err error)
 	if _, wait, _ := a.seen(); !wait.IsZero() && errors.Is(err, errWait) {
 		err = fmt.Errorf("%w until %s", errWait, wait.Format(time.RFC3339))
 	}
+	i.lost.Add(1)
 	until := i.ledger.fail(name, a, err, time.Now())
 	i.cfg.Logger.Warn("certificate: the order failed", "host", name, "attempt", i.ledger.failures(name),
 		"err", clean(err.Error()), "next", until.Format(time.RFC3339))

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -44,6 +45,7 @@ type managed struct {
 	done    chan struct{} // closed when run has returned
 	wake    chan struct{} // there may be something to do
 	working sync.WaitGroup
+	waiting atomic.Uint64 // names that the budget had no room for
 
 	mu     sync.Mutex
 	wants  map[string]*want
@@ -232,10 +234,15 @@ func (m *managed) waits(name, user string) *Delay {
 	}
 	if m.isNew(name) {
 		if until := m.ledger.over(name, user, now); !until.IsZero() {
-			return &Delay{Until: until, Err: ErrBudget}
+			return m.overBudget(until)
 		}
 	}
 	return nil
+}
+
+func (m *managed) overBudget(until time.Time) *Delay {
+	m.waiting.Add(1)
+	return &Delay{Until: until, Err: ErrBudget}
 }
 
 // isNew says whether name would be new to the CA: not ours, and never had.

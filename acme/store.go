@@ -95,6 +95,13 @@ func (s *store) flush(ctx context.Context) error {
 	return nil
 }
 
+// unsaved is how many files are held in memory.
+func (s *store) unsaved() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.held)
+}
+
 // try says why the disk would not take a certificate; nil where there is no
 // folder yet.
 func (s *store) try() error {

@@ -139,7 +139,7 @@ func (m *managed) try(ctx context.Context, name, user string) error {
 	}
 	if m.isNew(name) {
 		if until := m.ledger.grant(name, user, time.Now()); !until.IsZero() {
-			return &Delay{Until: until, Err: ErrBudget}
+			return m.overBudget(until)
 		}
 	}
 	return m.obtain(ctx, name)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 
+	"adit/acme"
 	"adit/vhost"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +47,41 @@ func newMetrics() *metrics {
 	m.registry.MustRegister(m.conns, m.tunnels, m.refused, m.tcpVisitors, m.bytes, requests,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// certStats are the metrics of the certificates, read when they are asked for.
+type certStats struct{ stats func() acme.Stats }
+
+var (
+	descCerts   = prometheus.NewDesc("adit_certificates", "Certificates in memory.", nil, nil)
+	descExpiry  = prometheus.NewDesc("adit_certificate_expiry_timestamp_seconds", "When the first certificate in use ends; absent without one.", nil, nil)
+	descOrders  = prometheus.NewDesc("adit_certificate_orders_total", "Orders begun at the ACME CA, renewals too.", nil, nil)
+	descFailed  = prometheus.NewDesc("adit_certificate_orders_failed_total", "Orders that failed.", nil, nil)
+	descWaiting = prometheus.NewDesc("adit_certificate_over_budget_total", "How often a new name had to wait for the day's budget.", nil, nil)
+	descUnsaved = prometheus.NewDesc("adit_certificate_files_unsaved", "Files of certificates that the disk did not take and that are kept in memory.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c certStats) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descCerts, descExpiry, descOrders, descFailed, descWaiting, descUnsaved} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c certStats) Collect(to chan<- prometheus.Metric) {
+	s := c.stats()
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, value float64) {
+		to <- prometheus.MustNewConstMetric(d, kind, value)
+	}
+	send(descCerts, prometheus.GaugeValue, float64(s.Held))
+	if !s.Expiry.IsZero() {
+		send(descExpiry, prometheus.GaugeValue, float64(s.Expiry.Unix()))
+	}
+	send(descOrders, prometheus.CounterValue, float64(s.Orders))
+	send(descFailed, prometheus.CounterValue, float64(s.Failed))
+	send(descWaiting, prometheus.CounterValue, float64(s.Waiting))
+	send(descUnsaved, prometheus.GaugeValue, float64(s.Unsaved))
 }
 
 // request counts one exchange.

@@ -54,6 +54,7 @@ func (g *Gateway) openCerts() (err error) {
 		g.certs = nil
 		return fmt.Errorf("certificates: %w", err)
 	}
+	g.metrics.registry.MustRegister(certStats{g.certs.Stats})
 	return nil
 }
 
