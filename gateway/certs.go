@@ -83,25 +83,67 @@ func (g *Gateway) secure(name string) bool {
 	return g.cfg.redirect && g.passThrough(g.hostOf(name)) == nil && g.certs.Ready(g.hostOf(name))
 }
 
-// certify sees to the certificate of an HTTP tunnel that has just gone live.
+// certify sees to the certificate of an HTTP tunnel that is live. Where the
+// name's TLS is passed through there is nothing to be had for now.
 func (g *Gateway) certify(t *Tunnel) {
-	if g.certs == nil || t.kind != kindHTTP || g.passThrough(g.hostOf(t.name)) != nil {
+	if g.certs == nil || t.kind != kindHTTP {
 		return
 	}
-	status := g.certs.Ensure(g.hostOf(t.name), t.client.key().User)
-	s := t.session.Load()
-	if status.Ready || s == nil || !g.cfg.redirect {
+	t.left.Store(true) // before the look: the TLS tunnel may end just then
+	if g.passThrough(g.hostOf(t.name)) != nil {
 		return
 	}
-	if status.Err != nil {
-		s.warn(notReady(t, status.Err))
+	t.left.Store(false)
+	g.tellStatus(t, g.certs.Ensure(g.hostOf(t.name), t.client.key().User))
+}
+
+// certifyLeft is for when name's TLS tunnel has ended: its HTTP tunnel's visitors
+// come to us from now on.
+func (g *Gateway) certifyLeft(name string) {
+	s := g.registry.lookup(name)
+	if s == nil {
 		return
 	}
+	if t := s.live.Load(); t != nil && t.left.Load() {
+		g.certify(t)
+	}
+}
+
+// certifyAllLeft is certifyLeft for every name, as for those whose TLS tunnel
+// was lost: its visitors wait for it a while.
+func (g *Gateway) certifyAllLeft() {
+	for _, cl := range g.allClients() {
+		for _, t := range cl.live() {
+			if t.left.Load() {
+				g.certify(t)
+			}
+		}
+	}
+}
+
+// tellStatus tells a tunnel's session how it stands with the certificate.
+func (g *Gateway) tellStatus(t *Tunnel, status acme.Status) {
+	se := t.session.Load()
+	switch {
+	case se == nil:
+	case status.Ready:
+		se.moved(t)
+	case status.Err == nil:
+		se.progress(g.onItsWay(t))
+	case g.cfg.redirect || errors.As(status.Err, new(*acme.Delay)): // else https was never meant for it
+		se.warn(notReady(t, status.Err))
+	}
+}
+
+func (g *Gateway) onItsWay(t *Tunnel) string {
 	text := "adit: the certificate of " + g.hostOf(t.name) + " is on its way"
-	if len(g.lns.http) > 0 {
+	switch {
+	case !g.cfg.redirect:
+		text += "; when it is here, the name is served over https too"
+	case len(g.lns.http) > 0:
 		text += "; until it is here, the name is served over http"
 	}
-	s.progress(text)
+	return text
 }
 
 // certNews passes on how it stands with a host's certificate to the terminals
@@ -124,15 +166,19 @@ func covers(name, host string) bool {
 	return name == host || name == "*."+parent
 }
 
-// tellNews tells a tunnel's session of its certificate.
+// tellNews tells a tunnel's session of its certificate. Who is not redirected
+// is shown no other URL, and so is told in words.
 func (g *Gateway) tellNews(t *Tunnel, err error) {
 	se := t.session.Load()
 	switch {
-	case se == nil || !g.cfg.redirect:
+	case se == nil || t.left.Load():
 	case err != nil:
 		se.warn(notReady(t, err))
-	default:
+	case g.cfg.redirect:
 		se.moved(t)
+	default:
+		host := g.hostOf(t.name)
+		se.progress("adit: the certificate of " + host + " is here: " + origin("https", host, g.ports.https, 443) + " works too")
 	}
 }
 
@@ -143,11 +189,14 @@ func notReady(t *Tunnel, err error) string {
 	if errors.As(err, &d) {
 		text = fmt.Sprintf("%v. It is tried again in %s", d.Err, time.Until(d.Until).Round(time.Second))
 	}
-	where := ""
-	if len(t.client.g.lns.http) > 0 {
+	g, where := t.client.g, ""
+	switch {
+	case !g.cfg.redirect:
+		where = ", so it is not served over https"
+	case len(g.lns.http) > 0:
 		where = ", so it is served over http"
 	}
-	return fmt.Sprintf("adit: %s has no certificate yet%s: %s", t.client.g.hostOf(t.name), where, printable(text, 300))
+	return fmt.Sprintf("adit: %s has no certificate yet%s: %s", g.hostOf(t.name), where, printable(text, 300))
 }
 
 // challengeAnswer is the page for a CA's HTTP-01 request, if it is about an

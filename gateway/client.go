@@ -106,6 +106,9 @@ func (cl *client) goLive(ctx context.Context, t *Tunnel) *refusal {
 func (cl *client) drop(t *Tunnel) {
 	cl.leave(t)
 	cl.g.registry.giveBack(t)
+	if t.kind == kindTLS {
+		cl.g.certifyLeft(t.name)
+	}
 	s := t.session.Load()
 	if s == nil {
 		return

@@ -284,6 +284,7 @@ func (g *Gateway) janitor(ctx context.Context) {
 		case <-tick.C:
 		}
 		g.registry.sweep(time.Now())
+		g.certifyAllLeft()
 		if n%60 == 0 {
 			g.refresh()
 		}

@@ -99,6 +99,43 @@ func TestPassThroughPieces(t *testing.T) {
 	}
 }
 
+// A TLS tunnel that was lost is waited for; after that its name's HTTP tunnel
+// has visitors over https, and a certificate of its own.
+func TestLostPassThrough(t *testing.T) {
+	g := start(t, newState(t), withHTTPS, func(c *Config) { c.Redirect = "on" })
+	gone, stays := g.login("ann"), g.login("ann")
+	if _, ok := gone.forward("shop", 443); !ok {
+		t.Fatal("refused")
+	}
+	lookup := g.registry.lookup
+	eventually(t, "shop:443 is live", func() bool { return lookup("shop:443").live.Load() != nil })
+	if _, ok := stays.forward("shop", 80); !ok {
+		t.Fatal("refused")
+	}
+	eventually(t, "shop is live", func() bool { return lookup("shop").live.Load() != nil })
+	web, tls := lookup("shop").live.Load(), lookup("shop:443")
+	eventually(t, "its certificate is left", web.left.Load)
+	gone.nc.Conn.Close() // cut, not ended
+	eventually(t, "shop:443 is lost", func() bool { return tls.live.Load() == nil && !tls.claimedNow() })
+	if g.certifyAllLeft(); !web.left.Load() {
+		t.Error("the lost one is not waited for")
+	}
+	tls.mu.Lock()
+	tls.lost = tls.lost.Add(-lostFor)
+	tls.mu.Unlock()
+	g.certifyAllLeft()
+	if url := web.url(); web.left.Load() || !strings.HasPrefix(url, "https:") {
+		t.Error("left:", web.left.Load(), url)
+	}
+}
+
+// claimedNow reports whether a tunnel has the slot, live or pending.
+func (s *slot) claimedNow() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claims > 0
+}
+
 // clientHello is what crypto/tls's client says first.
 func clientHello(t *testing.T, name, proto string) []byte {
 	t.Helper()

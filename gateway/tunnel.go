@@ -58,6 +58,7 @@ type Tunnel struct {
 	announced atomic.Bool             // its URL was shown
 	shown     string                  // that URL; its session's mu guards it
 
+	left    atomic.Bool    // kindHTTP: its certificate is left to its name's TLS tunnel
 	backend *vhost.Backend // kindHTTP
 	failed  atomic.Int64   // Unix seconds of the last complaint to the user
 }
