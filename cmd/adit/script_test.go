@@ -64,6 +64,9 @@ import (
 //	get HOST PATH [curl args]   what a visitor gets: head and body, on the gateway's HTTP port
 //	gets HOST PATH [curl args]  the same by https, on $HTTPS_PORT, trusting $CACERT alone
 //	h3 HOST PATH                the same by HTTP/3
+//	browser URL [SCRIPT]        what Chromium makes of a page: a line for each answer (protocol,
+//	                            status, security, URL) and each complaint, the page's text, and
+//	                            what the promise of SCRIPT, in JavaScript, comes to
 //	send PORT TEXT              send TEXT to a TCP port, half-close, print the answer
 //	ws HOST PATH TEXT           send TEXT over a WebSocket, print the answer
 //	gossh PORT KEY TO BIND...   a program that forwards by x/crypto's ssh: each
@@ -83,7 +86,7 @@ import (
 const patienceLimit = 30 * time.Second
 
 func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){"adit": main, "send": sendMain, "ws": wsMain, "h3": h3Main, "gossh": gosshMain})
+	testscript.Main(leakChecked{m}, map[string]func(){"adit": main, "send": sendMain, "ws": wsMain, "h3": h3Main, "browser": browserMain, "gossh": gosshMain})
 }
 
 // leakChecked fails a run that leaves goroutines behind.
