@@ -54,6 +54,8 @@ import (
 //	orders N [NAME]             the CA must have taken N orders, for NAME
 //	killed N HOST [args]        start the gateway N times, each time SIGKILL at another step of
 //	                            its order for HOST; what it stored must be whole
+//	strangers N DOMAIN          N handshakes for names below DOMAIN, and elsewhere, that nobody
+//	                            has: each must end with the alert unrecognized_name
 //	full DIR                    make a folder in which nothing can be written
 //	room DIR                    let it take files again
 //	bind ZONE                   BIND for a zone, at $BIND; $BIND_KEY may change _acme-challenge there
@@ -120,7 +122,7 @@ func TestScripts(t *testing.T) {
 			"ssh": sshCmd, "tunnel": tunnel, "ends": ends, "hangup": hangup,
 			"typed": typed, "type": typeText, "signal": signalCmd,
 			"web": web, "echo": echo, "down": down, "get": get,
-			"gets": gets, "origin": originCmd, "ca": caCmd, "orders": ordersCmd, "killed": killedCmd,
+			"gets": gets, "origin": originCmd, "ca": caCmd, "orders": ordersCmd, "killed": killedCmd, "strangers": strangersCmd,
 			"full": fullCmd, "room": roomCmd, "txt": txtCmd, "bind": bindCmd,
 			"wait-line": waitLine, "until": until,
 		},
