@@ -201,16 +201,19 @@ func (a *tlsAnswer) WaitRead() {
 }
 
 // quicTLS is the TLS of HTTP/3: a name whose TLS is passed through is not
-// spoken for here.
+// spoken for here. It is no clone of TCP's, as a clone shares the keys of
+// session tickets.
 func (g *Gateway) quicTLS() *tls.Config {
-	cfg := g.certs.TLSConfig().Clone()
-	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if g.passThrough(lower(hello.ServerName)) != nil {
-			return nil, errors.New("passed through on TCP")
-		}
-		return nil, nil
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS13,
+		GetCertificate: g.certs.TLSConfig().GetCertificate,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if g.passThrough(lower(hello.ServerName)) != nil {
+				return nil, errors.New("passed through on TCP")
+			}
+			return nil, nil
+		},
 	}
-	return cfg
 }
 
 // misdirected is for a request that came over a connection that was opened for

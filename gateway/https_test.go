@@ -76,64 +76,35 @@ func TestPassThroughPieces(t *testing.T) {
 	}
 	eventually(t, "raw:443 is live", func() bool { s := g.registry.lookup("raw:443"); return s.live.Load() != nil })
 	for size, proto := range map[int]string{1: "h2", 7: acmeTLS, 1 << 20: "http/1.1"} {
-		hello := clientHello(t, "RAW.localhost", proto)
-		c, err := net.Dial("tcp", g.lns.https[0].Addr().String())
+		g.passes(clientHello(t, "RAW.localhost", proto), size)
+	}
+	g.passes(inRecords(clientHello(t, "raw.localhost", "h2"), 25), 1<<20)
+}
+
+// passes wants a ClientHello, sent in pieces of a size, to arrive as it is.
+func (g *running) passes(hello []byte, size int) {
+	g.t.Helper()
+	c, err := net.Dial("tcp", g.lns.https[0].Addr().String())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer c.Close()
+	for rest := hello; len(rest) > 0; {
+		n, err := c.Write(rest[:min(size, len(rest))])
 		if err != nil {
-			t.Fatal(err)
+			g.t.Fatal(err)
 		}
-		defer c.Close()
-		for i := 0; i < len(hello); i += size {
-			if _, err := c.Write(hello[i:min(i+size, len(hello))]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		c.SetDeadline(time.Now().Add(20 * time.Second))
-		r := bufio.NewReader(c)
-		if line, err := r.ReadString('\n'); err != nil || line != "ann\n" {
-			t.Fatalf("by %d: %q, %v", size, line, err)
-		}
-		echo := make([]byte, len(hello))
-		if _, err := io.ReadFull(r, echo); err != nil || string(echo) != string(hello) {
-			t.Errorf("by %d: another ClientHello arrived (%v)", size, err)
-		}
+		rest = rest[n:]
 	}
-}
-
-// A TLS tunnel that was lost is waited for; after that its name's HTTP tunnel
-// has visitors over https, and a certificate of its own.
-func TestLostPassThrough(t *testing.T) {
-	g := start(t, newState(t), withHTTPS, func(c *Config) { c.Redirect = "on" })
-	gone, stays := g.login("ann"), g.login("ann")
-	if _, ok := gone.forward("shop", 443); !ok {
-		t.Fatal("refused")
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	r := bufio.NewReader(c)
+	if line, err := r.ReadString('\n'); err != nil || line != "ann\n" {
+		g.t.Fatalf("by %d: %q, %v", size, line, err)
 	}
-	lookup := g.registry.lookup
-	eventually(t, "shop:443 is live", func() bool { return lookup("shop:443").live.Load() != nil })
-	if _, ok := stays.forward("shop", 80); !ok {
-		t.Fatal("refused")
+	echo := make([]byte, len(hello))
+	if _, err := io.ReadFull(r, echo); err != nil || string(echo) != string(hello) {
+		g.t.Errorf("by %d: another ClientHello arrived (%v)", size, err)
 	}
-	eventually(t, "shop is live", func() bool { return lookup("shop").live.Load() != nil })
-	web, tls := lookup("shop").live.Load(), lookup("shop:443")
-	eventually(t, "its certificate is left", web.left.Load)
-	gone.nc.Conn.Close() // cut, not ended
-	eventually(t, "shop:443 is lost", func() bool { return tls.live.Load() == nil && !tls.claimedNow() })
-	if g.certifyAllLeft(); !web.left.Load() {
-		t.Error("the lost one is not waited for")
-	}
-	tls.mu.Lock()
-	tls.lost = tls.lost.Add(-lostFor)
-	tls.mu.Unlock()
-	g.certifyAllLeft()
-	if url := web.url(); web.left.Load() || !strings.HasPrefix(url, "https:") {
-		t.Error("left:", web.left.Load(), url)
-	}
-}
-
-// claimedNow reports whether a tunnel has the slot, live or pending.
-func (s *slot) claimedNow() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.claims > 0
 }
 
 // clientHello is what crypto/tls's client says first.
