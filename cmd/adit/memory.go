@@ -11,12 +11,17 @@ import (
 )
 
 const (
-	// busyPercent is the heap's growth between collections while bytes flow:
-	// every packet that comes in is a fresh allocation in the SSH library, so
-	// with Go's own 100 and a small heap there are some 800 collections for
-	// each gigabyte. quietPercent, at other times, keeps the heap of many idle
-	// tunnels dense.
-	busyPercent, quietPercent = 400, 100
+	// heapFloor is what the heap is made to count as having in use beside all
+	// else, and never touches. Every packet that comes in is a fresh
+	// allocation in the SSH library, so with a small heap there are some 800
+	// collections for each gigabyte; and as what is alive swings between one
+	// and ten MiB, so does the runtime's aim, and what it gives to the system
+	// after one collection it has to fault in again before the next.
+	heapFloor = 64 << 20
+	// busyPercent is the heap's growth between collections while bytes flow,
+	// quietPercent that at other times, which keeps the heap of many idle
+	// tunnels dense. Both count the floor.
+	busyPercent, quietPercent = 60, 25
 	// gcHeadroom is what part of the memory there is the heap may use before
 	// collections come more often again.
 	gcHeadroom = 0.7
@@ -37,22 +42,36 @@ const (
 	trims   = 3
 )
 
+// floor is the heapFloor: no page of it is ever written, so that it is none
+// of the process's resident memory.
+var floor []byte
+
 // limitMemory sets the heap's soft limit from the memory that the machine or
-// the control group has, unless GOMEMLIMIT has said it.
+// the control group has, unless GOMEMLIMIT has said it, and lays the heap's
+// floor, unless GOGC has said how the collector is to be. It must come before
+// the heap has grown: memory that was used before would have to be cleared.
 func limitMemory() {
-	if limit := memoryThere(); os.Getenv("GOMEMLIMIT") == "" && limit > 0 {
-		debug.SetMemoryLimit(int64(float64(limit) * gcHeadroom))
+	there := memoryThere()
+	if os.Getenv("GOGC") == "" {
+		size := int64(heapFloor)
+		if there > 0 {
+			size = min(size, there/8)
+		}
+		floor = make([]byte, size)
+		debug.SetGCPercent(quietPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" && there > 0 {
+		debug.SetMemoryLimit(int64(float64(there)*gcHeadroom) + int64(len(floor)))
 	}
 }
 
-// tendMemory lets the collector follow the traffic until ctx ends, unless
-// GOGC has said how it is to be, and gives memory back after a burst: the
+// tendMemory lets the collector follow the traffic until ctx ends, where
+// limitMemory has laid the floor, and gives memory back after a burst: the
 // garbage of a thousand logins would otherwise stay until the next
 // collection, which on a quiet gateway is minutes away.
 func tendMemory(ctx context.Context) {
 	tick := time.NewTicker(memoryTick)
 	defer tick.Stop()
-	fixed := os.Getenv("GOGC") != ""
 	var m tending
 	for before := allocated(); ; before = allocated() {
 		select {
@@ -61,7 +80,7 @@ func tendMemory(ctx context.Context) {
 		case <-tick.C:
 		}
 		percent, trim := m.look(allocated() - before)
-		if percent != 0 && !fixed {
+		if percent != 0 && floor != nil {
 			debug.SetGCPercent(percent)
 		}
 		if trim {
