@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -52,6 +53,11 @@ func (r Range) String() string {
 	return fmt.Sprintf("%d-%d", r.Lo, r.Hi)
 }
 
+// Keepalive is asked for on every connection that is accepted, as net.Listen
+// would: probes after 15 s of silence, every 15 s, 9 of them. A peer that has
+// gone without a word is noticed within two and a half minutes.
+const keepalivePause, keepaliveProbes = 15 * time.Second, 9
+
 // Listen opens one port on each of hosts ("" is all addresses). A host that
 // this machine has no address family for is passed over, as long as one is
 // left. The caller owns the listeners.
@@ -59,7 +65,7 @@ func Listen(hosts []string, port int) ([]net.Listener, error) {
 	var lns []net.Listener
 	var first error
 	for _, h := range hosts {
-		ln, err := net.Listen("tcp", net.JoinHostPort(h, strconv.Itoa(port)))
+		ln, err := listener.Listen(context.Background(), "tcp", net.JoinHostPort(h, strconv.Itoa(port)))
 		if err == nil {
 			lns = append(lns, ln)
 			continue

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -47,6 +48,7 @@ type splice struct {
 	stall time.Duration
 	wait  sync.WaitGroup
 	fromB int64
+	ended atomic.Int32 // directions that came to their end
 
 	once sync.Once // guards err and the cutting of both
 	err  error
@@ -58,11 +60,15 @@ func (s *splice) back() {
 	s.fromB = s.copy(s.a, s.b)
 }
 
-// copy moves src to dst until src ends, and then half-closes dst.
+// copy moves src to dst until src ends, and then half-closes dst. A socket
+// whose other direction has ended too is about to be closed, which says it.
 func (s *splice) copy(dst, src net.Conn) (n int64) {
 	n, err := s.relay(dst, src)
 	if err == nil {
-		err = closeWrite(dst)
+		_, socket := dst.(*net.TCPConn)
+		if last := s.ended.Add(1) == 2; !last || !socket {
+			err = closeWrite(dst)
+		}
 	}
 	if err != nil {
 		s.once.Do(func() { s.err = err; Reset(s.a); Reset(s.b) })
