@@ -47,16 +47,34 @@ func (p *pump) run() error {
 		if err := p.flush(); err != nil {
 			return err
 		}
-		err := p.from.fill()
-		if err == io.EOF && p.body.state == stateClose {
-			err = p.body.sourceEnded()
-		} else if err != nil {
-			err = early(err)
-		}
-		if err != nil {
+		if err := p.more(); err != nil {
 			return err
 		}
 	}
+}
+
+// more waits for more of the body, and leaves it in the reader's buffer or has
+// sent it on already.
+func (p *pump) more() error {
+	err := error(nil)
+	if from := p.direct(); from != nil {
+		var room [atOnce][]byte
+		var got [][]byte
+		if got, err = from.ReadBuffers(room[:0]); len(got) > 0 {
+			if err := p.pass(got); err != nil {
+				return err
+			}
+		}
+	} else {
+		err = p.from.fill()
+	}
+	switch {
+	case err == io.EOF && p.body.state == stateClose:
+		return p.body.sourceEnded()
+	case err != nil:
+		return early(err)
+	}
+	return nil
 }
 
 // early words the end of a source that was not yet at its end.

@@ -269,6 +269,11 @@ func (v *visitor) write(p []byte) error {
 	return err
 }
 
+// writePackets is write for several pieces.
+func (v *visitor) writePackets(packets net.Buffers) error {
+	return writePackets(v.conn, packets, v.stall, &v.writeBy)
+}
+
 // name sets request.Host from a request's Host. The work is done once for
 // requests that follow each other with the same value.
 func (v *visitor) name(q *request) error {

@@ -21,20 +21,42 @@ type responder interface {
 }
 
 // writeAll writes p to c, for as long as some of it is taken within stall. by
-// is the write deadline that c has, which is moved only when a quarter of
-// stall has passed: setting one costs more than looking at the clock.
+// is the write deadline that c has.
 func writeAll(c net.Conn, p []byte, stall time.Duration, by *time.Time) (n int, err error) {
 	for {
-		if now := time.Now(); by.Sub(now) < stall*3/4 || by.Sub(now) > stall {
-			*by = now.Add(stall)
-			if err := c.SetWriteDeadline(*by); err != nil {
-				return n, err
-			}
+		if err := extend(c, stall, by); err != nil {
+			return n, err
 		}
 		m, err := c.Write(p[n:])
 		n += m
-		if err == nil || m == 0 || n == len(p) || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if m == 0 || n == len(p) || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
 	}
+}
+
+// writePackets is writeAll for several pieces, which a socket takes in one
+// system call; the slice of them is used up.
+func writePackets(c net.Conn, packets net.Buffers, stall time.Duration, by *time.Time) error {
+	for {
+		if err := extend(c, stall, by); err != nil {
+			return err
+		}
+		m, err := packets.WriteTo(c)
+		if m == 0 || len(packets) == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+	}
+}
+
+// extend gives c stall for its next write. The deadline by, which it has, is
+// moved only when a quarter of stall has passed: setting one costs more than
+// looking at the clock.
+func extend(c net.Conn, stall time.Duration, by *time.Time) error {
+	now := time.Now()
+	if left := by.Sub(now); left >= stall*3/4 && left <= stall {
+		return nil
+	}
+	*by = now.Add(stall)
+	return c.SetWriteDeadline(*by)
 }

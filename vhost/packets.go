@@ -1,0 +1,87 @@
+package vhost
+
+import (
+	"errors"
+	"net"
+)
+
+// packets is a connection that hands out what has arrived without copying it,
+// as an SSH channel does: appended to dst, as far as that has room. It waits
+// until there is something.
+type packets interface {
+	ReadBuffers(dst [][]byte) ([][]byte, error)
+}
+
+// packetSink is a sink that takes several pieces in one write.
+type packetSink interface{ writePackets(net.Buffers) error }
+
+// atOnce is how many packets go into one write.
+const atOnce = 16
+
+// errSurplus says that bytes came behind the end of a body that belong to no
+// message.
+var errSurplus = errors.New("bytes behind the end of the body")
+
+// direct returns the source if what comes next of the body can be sent on as
+// it comes, without a stay in the reader's buffer: the rest is long or ends
+// with the source, and is not framed in chunks on either side. The buffer, of
+// which nothing is left then, is given back.
+func (p *pump) direct() packets {
+	from, ok := p.from.conn.(packets)
+	b := p.body
+	plain := b.state == stateLength && b.left >= bigBuffer || b.state == stateClose && b.tail == nil
+	if !ok || !plain || p.chunked || p.from.err != nil || len(p.from.buffered()) > 0 {
+		return nil
+	}
+	p.from.release()
+	return from
+}
+
+// pass sends packets on. What is behind the end of the body is not: it makes
+// the connection one that is not used again.
+func (p *pump) pass(got net.Buffers) error {
+	for i, part := range got {
+		n := p.body.count(len(part))
+		p.n += int64(n)
+		if n < len(part) {
+			p.from.err = errSurplus
+			got[i] = part[:n]
+		}
+	}
+	p.sent = true
+	return p.sendAll(got)
+}
+
+func (p *pump) sendAll(parts net.Buffers) error {
+	if to, ok := p.to.(packetSink); ok {
+		if err := to.writePackets(parts); err != nil {
+			return &sinkError{err}
+		}
+		return nil
+	}
+	for _, part := range parts {
+		if len(part) == 0 {
+			continue
+		}
+		if err := p.send(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count steps over n bytes of a body's data, and returns how many of them are
+// the body's.
+func (b *body) count(n int) int {
+	switch b.state {
+	case stateClose:
+		return n
+	case stateLength:
+		n = int(min(int64(n), b.left))
+		if b.left -= int64(n); b.left == 0 {
+			b.state = stateEnd
+		}
+		return n
+	}
+	return 0
+}
