@@ -41,6 +41,7 @@ type Channel struct {
 
 func (c *Conn) newChannel(ch ssh.Channel, reqs <-chan *ssh.Request, visitor net.Addr) *Channel {
 	k := &Channel{Channel: ch, reqs: reqs, inside: internalsOf(ch), conn: c, visitor: visitor, opened: time.Now(), closing: make(chan struct{})}
+	c.weighWith(ch)
 	c.mu.Lock()
 	c.channels[k] = struct{}{}
 	c.mu.Unlock()

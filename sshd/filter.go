@@ -32,6 +32,7 @@ func (f *filter) Accept() (gossh.Channel, <-chan *gossh.Request, error) {
 		return nil, nil, err
 	}
 	f.s.channel.Store(&ch)
+	f.s.conn.weighWith(ch)
 	f.out = make(chan *gossh.Request, maxEnv+2) // env, one pty-req, one shell or exec
 	if !f.s.conn.goRun("session requests", func() { f.run(in) }) {
 		close(f.out) // the connection has ended meanwhile

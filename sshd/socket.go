@@ -27,6 +27,9 @@ type socket struct {
 	begun atomic.Bool // it has, and early is left alone
 
 	join atomic.Pointer[joiner] // nil: packets are not known by their length
+
+	weigh   atomic.Pointer[func()] // called by Read every weighEvery bytes; nil: by none
+	brought int                    // bytes since the last call; Read's own
 }
 
 func (s *socket) Read(p []byte) (int, error) {
@@ -44,6 +47,7 @@ func (s *socket) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	if n > 0 {
 		s.reads.Add(1)
+		s.count(n)
 	}
 	if early {
 		s.early.passed(n)
@@ -52,6 +56,17 @@ func (s *socket) Read(p []byte) (int, error) {
 		s.dead.Store(true)
 	}
 	return n, err
+}
+
+// count has what has come looked at now and then.
+func (s *socket) count(n int) {
+	if s.brought += n; s.brought < weighEvery {
+		return
+	}
+	s.brought = 0
+	if weigh := s.weigh.Load(); weigh != nil {
+		(*weigh)()
+	}
 }
 
 func (s *socket) Write(p []byte) (int, error) {

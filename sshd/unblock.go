@@ -34,6 +34,11 @@ type receiveElement struct {
 	next *receiveElement
 }
 
+// bufferAt is the buffer to which a channel of the library's points at offset.
+func bufferAt(ch unsafe.Pointer, offset uintptr) *receiveBuffer {
+	return *(**receiveBuffer)(unsafe.Add(ch, offset))
+}
+
 // channelList mirrors the library's list of a connection's channels. It has
 // its slice from the first channel on, and loses it when the connection ends,
 // before any channel is told.
@@ -64,7 +69,7 @@ func internalsOf(ch ssh.Channel) internals {
 	}
 	p := v.UnsafePointer()
 	in := internals{
-		buffer:  *(**receiveBuffer)(unsafe.Add(p, at.pending)),
+		buffer:  bufferAt(p, at.pending),
 		window:  unsafe.Add(p, at.window),
 		channel: p, adjustable: at.adjustable,
 	}
@@ -77,8 +82,8 @@ func internalsOf(ch ssh.Channel) internals {
 // layout is where a channel type has what is needed, in bytes from its
 // beginning; list is counted from the mux's.
 type layout struct {
-	known, listed, adjustable  bool
-	pending, window, mux, list uintptr
+	known, listed, adjustable         bool
+	pending, extra, window, mux, list uintptr
 }
 
 var layouts sync.Map // reflect.Type to layout; there is one
@@ -97,9 +102,10 @@ func findLayout(t reflect.Type) (at layout) {
 		return at
 	}
 	pending, ok1 := t.FieldByName("pending")
-	window, ok2 := t.FieldByName("remoteWin")
-	at.known = ok1 && ok2 && window.Type.String() == "ssh.window" && sameShape(pending.Type)
-	at.pending, at.window = pending.Offset, window.Offset
+	extra, ok2 := t.FieldByName("extPending")
+	window, ok3 := t.FieldByName("remoteWin")
+	at.known = ok1 && ok2 && ok3 && window.Type.String() == "ssh.window" && sameShape(pending.Type) && sameShape(extra.Type)
+	at.pending, at.extra, at.window = pending.Offset, extra.Offset, window.Offset
 	at.adjustable = adjustable(t)
 	mux, ok := t.FieldByName("mux")
 	if !ok || mux.Type.String() != "*ssh.mux" {

@@ -1,0 +1,106 @@
+package sshd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// atMostUnread is what may be there before it is noticed: between two counts
+// come weighEvery bytes, in packets of 36 at the least.
+const atMostUnread = maxUnread + 2*weighEvery/36
+
+// unread counts the packets that are not read yet.
+func unread(b *receiveBuffer) (n int) {
+	b.L.Lock()
+	defer b.L.Unlock()
+	for e := b.head.next; e != nil; e = e.next {
+		n++
+	}
+	return n
+}
+
+// data is a packet of channel data with one byte, or of extended data.
+func data(peer uint32, extended bool) []byte {
+	if extended {
+		return ssh.Marshal(struct {
+			Peer, Kind uint32 `sshtype:"95"`
+			Data       string
+		}{peer, 1, "x"})
+	}
+	return ssh.Marshal(struct {
+		Peer uint32 `sshtype:"94"`
+		Data string
+	}{peer, "x"})
+}
+
+// A client that fills a channel nobody reads with packets of one byte loses
+// the channel, and no more is kept of what it sends all the same.
+func TestTinyPacketsUnread(t *testing.T) {
+	for name, extended := range map[string]bool{"data": false, "extended data": true} {
+		t.Run(name, func(t *testing.T) {
+			ts, dial := streaming(t)
+			c, h := ts.dialRaw("ann")
+			c.globalRequest("tcpip-forward", true, ssh.Marshal(bind{"blog", 80}))
+			c.want(msgRequestSuccess)
+			dialled := make(chan net.Conn, 1)
+			go func() {
+				k, _ := dial()
+				dialled <- k
+			}()
+			tiny := data(c.acceptOpen(), extended)
+			k := within(t, dialled).(*Channel)
+			answered := make(chan struct{})
+			go func() {
+				defer close(answered)
+				c.want(msgRequestFailure)
+			}()
+			for range 8 * maxUnread { // an eighth of what the window allows
+				c.write(tiny)
+			}
+			c.globalRequest("x", true, nil) // answered when all that was seen
+			within(t, answered)
+			for _, b := range scaleOf(k.Channel).buffers(k.inside.channel) {
+				if n := unread(b); n > atMostUnread {
+					t.Errorf("%d packets are held, of %d", n, 8*maxUnread)
+				}
+			}
+			eventually(t, "the channel is closed", k.closed.Load)
+			c.nc.Close()
+			if err := within(t, h.closed); errors.Is(err, ErrTooMany) {
+				t.Error("the whole connection was ended:", err)
+			}
+		})
+	}
+}
+
+// The same into a session, which reads nothing either, ends the connection.
+func TestTinyPacketsIntoASession(t *testing.T) {
+	ts := newServer(t, script{session: func(ctx context.Context, _ *Session) { <-ctx.Done() }})
+	c, h := ts.dialRaw("ann")
+	peer := c.openSession(3, 1<<20)
+	c.channelRequest(peer, "shell", false, nil)
+	go c.closed()
+	tiny := data(peer, false)
+	for range 8 * maxUnread {
+		c.write(tiny)
+	}
+	if err := within(t, h.closed); !errors.Is(err, ErrTooMany) {
+		t.Error("ended:", err)
+	}
+}
+
+// A window full of packets of the usual size waits for its reader.
+func TestFullWindowUnread(t *testing.T) {
+	_, k, local := join(t)
+	if _, err := local.Write(make([]byte, firstWindow)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(k, make([]byte, firstWindow)); err != nil {
+		t.Error(err)
+	}
+}
