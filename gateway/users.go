@@ -69,7 +69,7 @@ func (g *Gateway) connected(c *sshd.Conn) (sshd.Handler, error) {
 	g.clients[cl] = struct{}{}
 	g.metrics.conns.Inc()
 	g.log.Info("ssh: connected", "user", k.User, "key", k.Fingerprint, "login", printable(c.User(), 64),
-		"remote", c.RemoteAddr().String(), "client", printable(c.ClientVersion(), 80))
+		"remote", c.RemoteAddr().String(), "client", printable(c.ClientVersion(), 80), "cipher", c.Cipher())
 	return cl, nil
 }
 

@@ -81,6 +81,15 @@ func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
 // ClientVersion is the client's version line, as it came from the wire.
 func (c *Conn) ClientVersion() string { return string(c.ssh.ClientVersion()) }
 
+// Cipher is the name of the cipher that was agreed on for what the client
+// sends (RFC 4253, section 6.3), as "aes128-gcm@openssh.com".
+func (c *Conn) Cipher() string {
+	if m, ok := c.ssh.Conn.(ssh.AlgorithmsConnMetadata); ok {
+		return m.Algorithms().Read.Cipher
+	}
+	return ""
+}
+
 // Opened is when the client had authenticated.
 func (c *Conn) Opened() time.Time { return c.opened }
 
