@@ -70,6 +70,8 @@ import (
 //	                            status, security, URL) and each complaint, the page's text, and
 //	                            what the promise of SCRIPT, in JavaScript, comes to
 //	send PORT TEXT              send TEXT to a TCP port, half-close, print the answer
+//	whole PORT STREAMS MOST     so many connections at once to a service that echoes, of up to MOST
+//	                            bytes each; every byte must come back
 //	ws HOST PATH TEXT           send TEXT over a WebSocket, print the answer
 //	gossh PORT KEY TO BIND...   a program that forwards by x/crypto's ssh: each
 //	                            BIND (NAME:PORT) of the gateway goes to the address TO
@@ -88,7 +90,7 @@ import (
 const patienceLimit = 30 * time.Second
 
 func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){"adit": main, "send": sendMain, "ws": wsMain, "h3": h3Main, "browser": browserMain, "gossh": gosshMain})
+	testscript.Main(leakChecked{m}, map[string]func(){"adit": main, "send": sendMain, "whole": wholeMain, "ws": wsMain, "h3": h3Main, "browser": browserMain, "gossh": gosshMain})
 }
 
 // leakChecked fails a run that leaves goroutines behind.
