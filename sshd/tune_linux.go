@@ -3,6 +3,8 @@ package sshd
 import (
 	"net"
 
+	"adit/tcp"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -14,7 +16,7 @@ const notSentLowAt = 32 << 10
 // tune sets the options of an SSH connection's socket. They only help, so an
 // error changes nothing.
 func tune(nc net.Conn) {
-	tc, ok := nc.(*net.TCPConn)
+	tc, ok := tcp.Socket(nc)
 	if !ok {
 		return
 	}

@@ -88,8 +88,8 @@ const atOnce = 16
 // relay is the copy loop. A buffer is held only while bytes flow.
 func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
 	if p, ok := src.(packets); ok {
-		if _, ok := dst.(*net.TCPConn); ok {
-			return s.relayPackets(dst, p)
+		if t, ok := Socket(dst); ok {
+			return s.relayPackets(t, p)
 		}
 	}
 	read := readerOf(src)
