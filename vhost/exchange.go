@@ -83,6 +83,9 @@ func (x *exchange) run(end int) bool {
 // connection goes on.
 func (x *exchange) handle() bool {
 	v := x.v
+	if v.proxy != nil {
+		v.believe(&x.req)
+	}
 	v.watch.start()
 	defer v.watch.stop()
 	err := x.forward()

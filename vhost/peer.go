@@ -19,6 +19,7 @@ type peer struct {
 	from   Request // for Resolve: TLS and Visitor
 	client string
 	altSvc string
+	proxy  *proxy // at the other end of the connection
 
 	mu     sync.Mutex
 	active int
@@ -37,7 +38,7 @@ func newPeer(r *Router, visitor net.Addr, secure bool) *peer {
 		visitor = net.TCPAddrFromAddrPort(u.AddrPort())
 	}
 	p := &peer{r: r, from: Request{TLS: secure || r.Proto == "https", Visitor: visitor}}
-	p.client = clientLines(&p.from)
+	p.client, p.proxy = clientLines(&p.from), r.proxyAt(p.from)
 	return p
 }
 

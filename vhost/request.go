@@ -22,6 +22,7 @@ type request struct {
 
 	hostValue []byte // Host as it was sent
 	hosts     int
+	shown     []byte // the Host that a trusted proxy was asked for; nil: hostValue
 
 	expect   bool // Expect: 100-continue
 	trailers bool // TE: trailers

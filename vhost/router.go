@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -28,7 +29,8 @@ type Request struct {
 	// TLS says that the visitor came by https.
 	TLS bool
 	// Visitor is the other end of the visitor's connection, of whatever
-	// protocol; a *net.TCPAddr if it came over TCP or QUIC.
+	// protocol; a *net.TCPAddr if it came over TCP or QUIC. Behind a trusted
+	// proxy it is whom the proxy speaks for, with port 0 where it does not say.
 	Visitor net.Addr
 
 	target []byte
@@ -62,6 +64,11 @@ type Router struct {
 	// and TCP, as `h3=":443"; ma=86400`. A service's own is never relayed, as it
 	// speaks of another port. Empty: none.
 	AltSvc string
+	// TrustedProxy says of an address (IPv4 as such, no zone) whether a proxy is
+	// there whose X-Forwarded-For, -Proto and -Host are believed: the visitor is
+	// then the last address in X-Forwarded-For that is not trusted. nil: nobody's
+	// are. It is asked for each connection, and for such addresses.
+	TrustedProxy func(netip.Addr) bool
 	// MaxVisitors bounds the visitor connections at once; those beyond get
 	// 503. 0: no bound but that of the process.
 	MaxVisitors int

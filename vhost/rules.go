@@ -9,7 +9,8 @@ import "strconv"
 var upgrades = []string{"websocket"}
 
 // relayed reports whether a request's field goes to the service as it is.
-// What says who the client is never does: we say it ourselves.
+// What says who the client is never does: we say it ourselves, if from what a
+// trusted proxy says (forwarded.go).
 func (q *request) relayed(f *field) bool {
 	switch f.kind {
 	case kindHop, kindForwarding, kindUnderscore, kindLength, kindTransfer, kindConnection, kindTE, kindUpgrade:
@@ -92,11 +93,19 @@ func (q *request) appendRequest(dst []byte, client, upgrade string) []byte {
 	}
 	dst = q.appendHop(dst, upgrade)
 	dst = append(dst, client...)
-	dst = append(dst, "X-Forwarded-Host: "...)
-	dst = append(dst, q.hostValue...)
-	dst = append(dst, "\r\n"...)
+	dst = q.appendForwardedHost(dst)
 	dst = q.appendIDs(dst)
 	return append(dst, "\r\n"...)
+}
+
+// appendForwardedHost adds the name that the visitor asked for.
+func (q *request) appendForwardedHost(dst []byte) []byte {
+	host := q.hostValue
+	if q.shown != nil {
+		host = q.shown
+	}
+	dst = append(dst, "X-Forwarded-Host: "...)
+	return append(append(dst, host...), "\r\n"...)
 }
 
 // appendHop adds the Connection field of this hop, and what it names.

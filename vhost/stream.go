@@ -51,7 +51,7 @@ func newStream(p *peer, w http.ResponseWriter, q *http.Request) *stream {
 	v.in = reader{conn: s, max: bigBuffer}
 	v.watch.v, v.watch.left = v, false
 	v.request.TLS, v.request.Visitor = p.from.TLS, p.from.Visitor
-	v.client, v.altSvc = p.client, p.altSvc
+	v.client, v.altSvc, v.proxy = p.client, p.altSvc, p.proxy
 	return s
 }
 

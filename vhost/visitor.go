@@ -55,6 +55,7 @@ type visitor struct {
 	stall           time.Duration
 	fresh           bool // no head has been read yet
 
+	proxy     *proxy  // that is at the other end; nil: the visitor is
 	request   Request // for Resolve
 	hostValue string  // the last Host, of which request.Host was made
 	client    string  // field lines about this connection
@@ -69,7 +70,7 @@ func newVisitor(r *Router, c net.Conn) *visitor {
 	_, secure := c.(*tls.Conn)
 	v.request = Request{Visitor: c.RemoteAddr(), TLS: secure || r.Proto == "https"}
 	v.client = clientLines(&v.request)
-	if secure {
+	if v.proxy = r.proxyAt(v.request); secure && v.proxy == nil {
 		v.altSvc = r.altSvcLine()
 	}
 	return v
@@ -88,17 +89,24 @@ func clientLines(q *Request) string {
 // clientIP is the visitor's address in text form, without port or zone. What
 // has no IP address is "unknown", as in RFC 7239 6.2.
 func clientIP(a net.Addr) string {
+	if ip, ok := ipOf(a); ok {
+		return ip.String()
+	}
+	return "unknown"
+}
+
+// ipOf is the IP address of a visitor, an IPv4 one as such and without a zone.
+func ipOf(a net.Addr) (ip netip.Addr, ok bool) {
 	if t, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
-		return t.AddrPort().Addr().Unmap().WithZone("").String()
+		ip = t.AddrPort().Addr()
+	} else if a != nil {
+		ap, err := netip.ParseAddrPort(a.String())
+		if err != nil {
+			return ip, false
+		}
+		ip = ap.Addr()
 	}
-	if a == nil {
-		return "unknown"
-	}
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return "unknown"
-	}
-	return ap.Addr().Unmap().WithZone("").String()
+	return ip.Unmap().WithZone(""), ip.IsValid()
 }
 
 // serve speaks what the visitor speaks.
