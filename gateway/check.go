@@ -54,6 +54,7 @@ func Check(ctx context.Context, cfg Config, w io.Writer) bool {
 	}
 	c.stateFolder()
 	c.ports(ctx)
+	c.proxies()
 	c.users()
 	c.wildcard(ctx)
 	c.certificates(ctx)
@@ -154,13 +155,13 @@ func (c *check) secrets() {
 // ports tries each address, and asks who has it where it is taken.
 func (c *check) ports(ctx context.Context) {
 	for _, a := range c.cfg.ssh {
-		c.port(a, "SSH", "ssh", c.isOurSSH)
+		c.port(a, "SSH", "ssh", func(addr string) bool { return c.isOurSSH(ctx, addr) })
 	}
 	for _, a := range c.cfg.http {
 		c.port(a, "HTTP", "http", func(addr string) bool { return c.isOurHTTP(ctx, addr, "/known_hosts") })
 	}
 	for _, a := range c.cfg.https {
-		c.port(a, "HTTPS", "https", c.isOurSSH) // which it answers too
+		c.port(a, "HTTPS", "https", func(addr string) bool { return c.isOurSSH(ctx, addr) }) // which it answers too
 	}
 	c.udp()
 	for _, a := range c.cfg.admin {
@@ -194,12 +195,19 @@ func dialable(host, port string) string {
 }
 
 // isOurSSH asks for the host key that is served at addr.
-func (c *check) isOurSSH(addr string) bool {
+func (c *check) isOurSSH(ctx context.Context, addr string) bool {
 	found := false
 	errSeen := errors.New("seen")
-	conn, err := ssh.Dial("tcp", addr, &ssh.ClientConfig{
-		User:    "check",
-		Timeout: 3 * time.Second,
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	nc, err := c.dial(ctx, "tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(3 * time.Second))
+	ssh.NewClientConn(nc, addr, &ssh.ClientConfig{
+		User: "check",
 		HostKeyCallback: func(_ string, _ net.Addr, k ssh.PublicKey) error {
 			for _, ours := range c.hostKeys {
 				found = found || bytes.Equal(ours.PublicKey().Marshal(), k.Marshal())
@@ -207,9 +215,6 @@ func (c *check) isOurSSH(addr string) bool {
 			return errSeen
 		},
 	})
-	if err == nil {
-		conn.Close()
-	}
 	return found
 }
 
@@ -222,13 +227,13 @@ func (c *check) isOurHTTP(ctx context.Context, addr, path string) bool {
 		return false
 	}
 	req.Host = c.cfg.domain
-	resp, err := http.DefaultTransport.RoundTrip(req)
+	resp, err := c.transport(path).RoundTrip(req)
 	if err != nil {
 		return false
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusPermanentRedirect {
-		return c.isOurRedirect(resp)
+		return c.isOurRedirect(ctx, resp)
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if path == "/healthz" {
@@ -244,14 +249,14 @@ func (c *check) isOurHTTP(ctx context.Context, addr, path string) bool {
 
 // isOurRedirect says whether the page is on the HTTPS port of the running
 // gateway by now: the domain's certificate is there.
-func (c *check) isOurRedirect(resp *http.Response) bool {
+func (c *check) isOurRedirect(ctx context.Context, resp *http.Response) bool {
 	to, err := resp.Location()
 	if err != nil || to.Scheme != "https" || to.Hostname() != c.cfg.domain {
 		return false
 	}
 	return slices.ContainsFunc(c.cfg.https, func(addr string) bool {
 		host, port, _ := net.SplitHostPort(addr)
-		return c.isOurSSH(dialable(host, port))
+		return c.isOurSSH(ctx, dialable(host, port))
 	})
 }
 

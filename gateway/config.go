@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"adit/sshd"
@@ -29,6 +30,15 @@ type Config struct {
 	// PublicSSH, PublicHTTP and PublicHTTPS are the ports that are shown to
 	// users, where a NAT or a proxy moves them. 0: the port listened on.
 	PublicSSH, PublicHTTP, PublicHTTPS int
+
+	// ProxyProtocolFrom are the proxies that speak for others on the SSH, HTTP,
+	// HTTPS and TCP tunnels' ports: each of their connections must begin with a
+	// PROXY protocol header, whose address is then the client's or visitor's.
+	// From anybody else such a header is not taken. Empty: nobody.
+	ProxyProtocolFrom []netip.Prefix
+	// TrustedProxies are the proxies whose X-Forwarded-For, X-Forwarded-Proto
+	// and X-Forwarded-Host are believed. Empty: nobody.
+	TrustedProxies []netip.Prefix
 
 	// TCPHost is the address that TCP tunnels listen on. Local preset:
 	// 127.0.0.1 and ::1; public: all addresses.

@@ -38,6 +38,7 @@ type Gateway struct {
 	reserved []string
 	quota    quota
 	metrics  *metrics
+	headers  headers
 	started  time.Time
 	ssh      *sshd.Server
 	http     *vhost.Router
@@ -77,6 +78,7 @@ func New(cfg Config) (*Gateway, error) {
 	if g.log == nil {
 		g.log = slog.Default()
 	}
+	g.headers.warn = g.log.Warn
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	g.accepting, g.stopAccepting = context.WithCancel(g.ctx)
 	g.proofs = newProofs(s.DNSResolver)
@@ -125,7 +127,9 @@ func (g *Gateway) build() {
 		HostKeys: g.state.hostKeys, Version: "adit_" + Version, LoginGrace: g.cfg.LoginGrace, Ciphers: g.cfg.Ciphers, Logger: g.log,
 		Authenticate: g.authenticate, Refused: refusedLogin, Connected: g.connected,
 	}
-	g.http = &vhost.Router{Resolve: g.resolveHost, CookieDomain: g.cfg.domain, Proto: "http", AltSvc: g.altSvc(), Logger: g.log}
+	g.http = &vhost.Router{
+		Resolve: g.resolveHost, CookieDomain: g.cfg.domain, Proto: "http", AltSvc: g.altSvc(), TrustedProxy: g.trustedProxy(), Logger: g.log,
+	}
 	g.admin = &http.Server{Handler: g.adminHandler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug)}
 }
 
@@ -135,10 +139,10 @@ func (g *Gateway) build() {
 func (g *Gateway) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	for _, ln := range g.lns.ssh {
-		g.background.Go(func() { report(failed, g.ssh.Serve(ln)) })
+		g.background.Go(func() { report(failed, g.ssh.Serve(g.behindProxies(ln))) })
 	}
 	for _, ln := range g.lns.http {
-		g.background.Go(func() { report(failed, g.http.Serve(ln)) })
+		g.background.Go(func() { report(failed, g.http.Serve(g.behindProxies(ln))) })
 	}
 	g.background.Go(g.serveHTTPS)
 	for _, pc := range g.lns.quic {

@@ -67,7 +67,7 @@ func (g *Gateway) altSvc() string {
 
 // serveHTTPS gives each connection to visitHTTPS, off the accept loop, until
 // the listeners are closed; it waits for those it has.
-func (g *Gateway) serveHTTPS() { tcp.Serve(g.lns.https, g.visitHTTPS) }
+func (g *Gateway) serveHTTPS() { tcp.Serve(g.allBehindProxies(g.lns.https), g.visitHTTPS) }
 
 // visitHTTPS tells by a client's first bytes what it speaks.
 func (g *Gateway) visitHTTPS(c net.Conn) {

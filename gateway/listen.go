@@ -82,6 +82,7 @@ func (g *Gateway) Banner() string {
 	if g.certs != nil {
 		g.certRows(row)
 	}
+	g.proxyRows(row)
 	row("TCP", "ports "+g.cfg.ports.String()+" on "+hosts(g.cfg.tcpHosts))
 	row("admin", addresses(g.lns.admin))
 	row("domain", g.cfg.domain)

@@ -149,7 +149,7 @@ func (g *Gateway) startTCP(s *slot) {
 // serveTCP gives a TCP slot's visitors to whichever tunnel is live on it, and
 // ends with the slot's listeners and their last visitor.
 func (g *Gateway) serveTCP(s *slot, lns []net.Listener) {
-	tcp.Serve(lns, func(c net.Conn) { g.visitTCP(s, c) })
+	tcp.Serve(g.allBehindProxies(lns), func(c net.Conn) { g.visitTCP(s, c) })
 }
 
 // visitTCP is one visitor of a TCP tunnel.

@@ -65,7 +65,7 @@ func (s *splice) back() {
 func (s *splice) copy(dst, src net.Conn) (n int64) {
 	n, err := s.relay(dst, src)
 	if err == nil {
-		_, socket := dst.(*net.TCPConn)
+		_, socket := Socket(dst)
 		if last := s.ended.Add(1) == 2; !last || !socket {
 			err = closeWrite(dst)
 		}

@@ -5,6 +5,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"adit/tcp"
 )
 
 // responder is the way back to a visitor. Messages are given to it in HTTP/1.1's
@@ -38,6 +40,9 @@ func writeAll(c net.Conn, p []byte, stall time.Duration, by *time.Time) (n int, 
 // writePackets is writeAll for several pieces, which a socket takes in one
 // system call; the slice of them is used up.
 func writePackets(c net.Conn, packets net.Buffers, stall time.Duration, by *time.Time) error {
+	if t, ok := tcp.Socket(c); ok {
+		c = t
+	}
 	for {
 		if err := extend(c, stall, by); err != nil {
 			return err

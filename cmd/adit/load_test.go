@@ -58,6 +58,7 @@ func TestFileRefused(t *testing.T) {
 		{"truth", "domain: true\n", `adit.yaml:1: domain: wants text or a number, not "true"`},
 		{"fraction", "max-names: 1.5\n", "adit.yaml:1: max-names: wants"},
 		{"hexadecimal", "max-names: 0x10\n", `adit.yaml:1: max-names: "0x10" is no number`},
+		{"network", "ssh: off\ntrusted-proxies: [10.0.0.0/8, 10.0.0.1/8]\n", `adit.yaml:2: trusted-proxies: "10.0.0.1/8" has bits behind its prefix; wants 10.0.0.0/8 or 10.0.0.1`},
 		{"nothing", "domain:\n", "adit.yaml:1: domain: wants text or a number, not nothing"},
 		{"empty", `domain: ""`, "adit.yaml:1: domain: "},
 		{"alias", "ssh: &a :22\nhttp: *a\n", "adit.yaml:2: http: wants text or a number, not an alias"},
@@ -117,6 +118,7 @@ func TestEnvironmentStray(t *testing.T) {
 func TestEnvironmentRefused(t *testing.T) {
 	tests := []struct{ name, value, want string }{
 		{"ADIT_SSH", "22", `ADIT_SSH: "22" is no address`},
+		{"ADIT_PROXY_PROTOCOL_FROM", "10.0.0.0/8,proxy", `ADIT_PROXY_PROTOCOL_FROM: "proxy" is no network`},
 		{"ADIT_CONFIG", "/no/such/file", "config: open /no/such/file"},
 	}
 	for _, tt := range tests {
@@ -164,7 +166,7 @@ func TestHelpNamesEverySetting(t *testing.T) {
 		t.Fatal("help failed")
 	}
 	for _, flag := range []string{"domain", "state", "ssh", "http", "https", "admin", "public-ssh", "public-http",
-		"public-https", "tcp-host", "tcp-ports", "tls", "redirect", "log", "log-level", "name-ttl", "max-names",
+		"public-https", "proxy-protocol-from", "trusted-proxies", "tcp-host", "tcp-ports", "tls", "redirect", "log", "log-level", "name-ttl", "max-names",
 		"max-ports", "reserved-names", "park", "response-timeout", "stall-timeout", "login-grace", "drain", "config", "http3", "acme-email", "acme-ca", "acme-ca-root",
 		"acme-eab", "acme-names-per-day", "dns", "dns-server", "dns-key", "dns-exec", "dns-resolver", "cert-dir"} {
 		if !strings.Contains(out.String(), "--"+flag+"=") || !strings.Contains(out.String(), envName(flag)) {

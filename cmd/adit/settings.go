@@ -23,6 +23,9 @@ type settings struct {
 	PublicHTTP  port `placeholder:"PORT" help:"HTTP port that users are shown."`
 	PublicHTTPS port `placeholder:"PORT" help:"HTTPS port that users are shown."`
 
+	ProxyProtocolFrom networks `placeholder:"CIDR,..." help:"Proxies whose connections, to any port but admin, begin with a PROXY protocol header, v1 or v2. Default: none."`
+	TrustedProxies    networks `placeholder:"CIDR,..." help:"Proxies whose X-Forwarded-For, -Proto and -Host are believed. Default: none."`
+
 	TCPHost  hosts     `placeholder:"IP" help:"Address that TCP tunnels listen on, several with commas. Local: loopback; public: all."`
 	TCPPorts portRange `placeholder:"A-B" help:"Public TCP ports, or off. Default: 20000-29999."`
 
@@ -80,6 +83,7 @@ func (s *settings) plainConfig() gateway.Config {
 		Domain: string(s.Domain),
 		SSH:    string(s.SSH), HTTP: string(s.HTTP), HTTPS: string(s.HTTPS), Admin: string(s.Admin),
 		PublicSSH: int(s.PublicSSH), PublicHTTP: int(s.PublicHTTP), PublicHTTPS: int(s.PublicHTTPS),
+		ProxyProtocolFrom: s.ProxyProtocolFrom.list(), TrustedProxies: s.TrustedProxies.list(),
 		TCPHost: string(s.TCPHost), TCPPorts: string(s.TCPPorts),
 		TLS: string(s.TLS), Redirect: string(s.Redirect), HTTP3: string(s.HTTP3),
 		ACME: gateway.ACME{

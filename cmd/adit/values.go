@@ -31,6 +31,8 @@ type (
 	addresses string
 	// hosts is IP addresses separated by commas.
 	hosts string
+	// networks is IP networks separated by commas, as netip.Prefix writes them.
+	networks string
 	// portRange is "A-B", one port, or "off".
 	portRange string
 	// names is DNS labels separated by commas, in lower case.
@@ -128,6 +130,47 @@ func (h *hosts) UnmarshalText(text []byte) error {
 	}
 	*h = hosts(text)
 	return nil
+}
+
+// UnmarshalText reads IP networks.
+func (n *networks) UnmarshalText(text []byte) error {
+	var list []string
+	for item := range strings.SplitSeq(string(text), ",") {
+		network, err := parseNetwork(strings.TrimSpace(item))
+		if err != nil {
+			return err
+		}
+		list = append(list, network.String())
+	}
+	*n = networks(strings.Join(list, ","))
+	return nil
+}
+
+// parseNetwork reads a CIDR, or an address that stands for itself. Bits behind
+// the prefix are more likely a mistake than meant.
+func parseNetwork(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	network, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil || network.Addr().Is4In6():
+		return network, fmt.Errorf("%q is no network; wants a CIDR as 10.0.0.0/8 or 2001:db8::/32, or an address", text)
+	case network != network.Masked():
+		return network, fmt.Errorf("%q has bits behind its prefix; wants %s or %s", text, network.Masked(), network.Addr())
+	}
+	return network, nil
+}
+
+// list is the networks one by one.
+func (n networks) list() (list []netip.Prefix) {
+	if n == "" {
+		return nil
+	}
+	for network := range strings.SplitSeq(string(n), ",") {
+		list = append(list, netip.MustParsePrefix(network))
+	}
+	return list
 }
 
 // UnmarshalText reads a port.

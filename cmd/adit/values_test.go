@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,8 @@ func TestValues(t *testing.T) {
 		{new(addresses), []string{":22", "127.0.0.1:22", "[::1]:22", "[fe80::1%eth0]:22", "localhost:80", "127.0.0.1:22,[::1]:22", "off"},
 			[]string{"", "22", "127.0.0.1", "::1:22", ":0", ":65536", ":-1", ":ssh", ":22,", "off,:22", " :22", "a b:22", ":+22"}},
 		{new(hosts), []string{"127.0.0.1", "::1", "127.0.0.1,::1", "0.0.0.0"}, []string{"", "localhost", "127.0.0.1:80", "[::1]", "off"}},
+		{new(networks), []string{"10.0.0.0/8", "127.0.0.1", "::1", "2001:db8::/32,192.0.2.7", "10.0.0.0/8, ::/0", "::ffff:192.0.2.7"},
+			[]string{"", ",", "10.0.0.0/33", "10.0.0.1/8", "10/8", "localhost", "fe80::1%eth0", "::ffff:192.0.2.0/120", "10.0.0.0/8;::1", "off"}},
 		{new(port), []string{"1", "65535"}, []string{"", "0", "65536", "-1", "+1", "1.0", "0x1", "ssh"}},
 		{new(portRange), []string{"20000-29999", "80", "1-1", "off"}, []string{"", "-", "2-1", "0-10", "1-65536", "1-2-3", "a-b"}},
 		{new(count), []string{"1", "2147483647"}, []string{"", "0", "-1", "2147483648", "1e3", "ten"}},
@@ -73,6 +76,18 @@ func TestNoWaiting(t *testing.T) {
 	}
 }
 
+// TestNetworks: an address stands for itself, whichever way it is written.
+func TestNetworks(t *testing.T) {
+	c, err := parseWith(t, "trusted-proxies:\n  - 10.0.0.0/8\n  - ::ffff:192.0.2.7\nproxy-protocol-from: 192.0.2.0/24, 2001:db8::1\n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := c.plainConfig()
+	if got := fmt.Sprint(cfg.TrustedProxies, cfg.ProxyProtocolFrom); got != "[10.0.0.0/8 192.0.2.7/32] [192.0.2.0/24 2001:db8::1/128]" {
+		t.Error(got)
+	}
+}
+
 // FuzzValues: no text makes a value panic, and what is taken is taken again
 // in the form it was given.
 func FuzzValues(f *testing.F) {
@@ -80,7 +95,7 @@ func FuzzValues(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, value := range []encoding.TextUnmarshaler{new(domain), new(addresses), new(hosts), new(portRange),
+		for _, value := range []encoding.TextUnmarshaler{new(domain), new(addresses), new(hosts), new(networks), new(portRange),
 			new(names), new(port), new(count), new(userArg)} {
 			_ = value.UnmarshalText([]byte(text))
 		}
