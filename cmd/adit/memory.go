@@ -21,7 +21,7 @@ const (
 	// busyPercent is the heap's growth between collections while bytes flow,
 	// quietPercent that at other times, which keeps the heap of many idle
 	// tunnels dense. Both count the floor.
-	busyPercent, quietPercent = 60, 25
+	busyPercent, quietPercent = 60, 12
 	// gcHeadroom is what part of the memory there is the heap may use before
 	// collections come more often again.
 	gcHeadroom = 0.7
