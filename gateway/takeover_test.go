@@ -154,7 +154,7 @@ func TestTheSameTwiceOnOneConnection(t *testing.T) {
 		}
 		u.Close()
 	}
-	eventually(t, "those are gone", func() bool { return len(g.tunnelsOf("ann")) == 0 })
+	eventually(t, "those are gone, the pending ones too", func() bool { return len(g.allClients()) == 0 })
 	// Unnamed ones are told apart by the address they were asked for.
 	u := g.login("ann")
 	if _, ok := u.forward("", 80); !ok {
