@@ -66,6 +66,7 @@ func startGateway(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_ = os.Remove(ts.MkAbs("gateway.log")) // of a gateway before, looked at when it ended
 	r.gateway = start(ts, "gateway.log", "gateway.log", "adit", append(serveArgs(ts), args...)...)
+	ts.Setenv("GATEWAY_PID", fmt.Sprint(r.gateway.cmd.Process.Pid))
 	health := healthURL(ts)
 	healthy := poll(func() bool { return !r.gateway.alive() || answers(health) }) && r.gateway.alive()
 	if healthy == neg {

@@ -72,6 +72,8 @@ import (
 //	send PORT TEXT              send TEXT to a TCP port, half-close, print the answer
 //	whole PORT STREAMS MOST     so many connections at once to a service that echoes, of up to MOST
 //	                            bytes each; every byte must come back
+//	visits PORT HOST N          N requests, most of them on kept connections; each must be answered
+//	crowd PORT N                as many connections as there can be, up to N, which say nothing
 //	ws HOST PATH TEXT           send TEXT over a WebSocket, print the answer
 //	gossh PORT KEY TO BIND...   a program that forwards by x/crypto's ssh: each
 //	                            BIND (NAME:PORT) of the gateway goes to the address TO
@@ -79,7 +81,7 @@ import (
 //	wait-line FILE REGEXP       wait until FILE has it; (?P<X>...) groups become $X
 //	until REGEXP COMMAND ARGS   repeat get, ssh or a program until its output has it
 //
-// and these variables: $PORT_NAME of a service; $SSH_PORT, $HTTP_PORT,
+// and these variables: $PORT_NAME of a service; $GATEWAY_PID; $SSH_PORT, $HTTP_PORT,
 // $HTTPS_PORT (closed unless told) and $ADMIN_PORT of the gateway; $TCP_LO to $TCP_HI its TCP ports. $ADIT_STATE is
 // $WORK/state. Waiting is polling, up to patienceLimit. At the end of each
 // script tunnels and gateway are stopped, and a gateway that raced, panicked
@@ -90,7 +92,7 @@ import (
 const patienceLimit = 30 * time.Second
 
 func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){"adit": main, "send": sendMain, "whole": wholeMain, "ws": wsMain, "h3": h3Main, "browser": browserMain, "gossh": gosshMain})
+	testscript.Main(leakChecked{m}, map[string]func(){"adit": main, "send": sendMain, "whole": wholeMain, "visits": visitsMain, "crowd": crowdMain, "ws": wsMain, "h3": h3Main, "browser": browserMain, "gossh": gosshMain})
 }
 
 // leakChecked fails a run that leaves goroutines behind.
