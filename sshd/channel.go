@@ -73,12 +73,25 @@ func (k *Channel) drain() bool {
 	}
 }
 
-// drainChannels keeps unread requests from blocking the connection: at every
-// tick, so that an idle channel needs no goroutine for it. The answers may
-// block, so they are given beside the watch.
+// discard reads off extended data, which a forwarded channel has none of (RFC
+// 4254, section 5.2, has stderr alone) and which would hold the window that the
+// data needs.
+func (k *Channel) discard() {
+	buf := make([]byte, 32<<10)
+	for k.inside.extended() {
+		if _, err := k.Channel.Stderr().Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+// drainChannels keeps unread requests from blocking the connection, and unread
+// extended data from blocking its channel: at every tick, so that an idle
+// channel needs no goroutine for it. The answers may block, so they are given
+// beside the watch.
 func (c *Conn) drainChannels() {
 	for _, k := range c.openChannels() {
-		if len(k.reqs) > 0 && c.draining.CompareAndSwap(false, true) {
+		if (len(k.reqs) > 0 || k.inside.extended()) && c.draining.CompareAndSwap(false, true) {
 			c.goRun("drain", c.drainAll)
 			return
 		}
@@ -89,6 +102,7 @@ func (c *Conn) drainAll() {
 	defer c.draining.Store(false)
 	for _, k := range c.openChannels() {
 		k.drain()
+		k.discard()
 	}
 }
 

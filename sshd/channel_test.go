@@ -413,3 +413,20 @@ func TestLibraryHasTheShapeReliedOn(t *testing.T) {
 		return b.head.next != nil && bytes.Equal(b.head.next.buf, []byte("abc")) || bytes.Equal(b.head.buf, []byte("abc"))
 	})
 }
+
+// Extended data has no place on a forwarded channel. As much of it as the
+// window takes, and more, does not keep the data from coming.
+func TestExtendedDataIsDiscarded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, k, local := join(t)
+		go func() {
+			local.Stderr().Write(make([]byte, firstWindow+firstWindow/2))
+			io.WriteString(local, "data")
+		}()
+		got := make([]byte, 4)
+		k.SetReadDeadline(time.Now().Add(time.Minute))
+		if n, err := io.ReadFull(k, got); string(got[:n]) != "data" || err != nil {
+			t.Errorf("%q, %v", got[:n], err)
+		}
+	})
+}

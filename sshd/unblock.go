@@ -48,10 +48,11 @@ type channelList struct {
 	offset uint32
 }
 
-// internals are a channel's receive buffer and send window, and the list it
+// internals are a channel's receive buffers and send window, and the list it
 // stands in; nil where the library's channel has another shape.
 type internals struct {
 	buffer     *receiveBuffer
+	extra      *receiveBuffer // extended data
 	list       *channelList
 	window     unsafe.Pointer
 	channel    unsafe.Pointer // for channelAdjustWindow
@@ -70,6 +71,7 @@ func internalsOf(ch ssh.Channel) internals {
 	p := v.UnsafePointer()
 	in := internals{
 		buffer:  bufferAt(p, at.pending),
+		extra:   bufferAt(p, at.extra),
 		window:  unsafe.Add(p, at.window),
 		channel: p, adjustable: at.adjustable,
 	}
@@ -210,6 +212,22 @@ func (b *receiveBuffer) empty() bool {
 		}
 	}
 	return true
+}
+
+// extended reports whether extended data has arrived unread.
+func (in internals) extended() bool {
+	b := in.extra
+	if b == nil {
+		return false
+	}
+	b.L.Lock()
+	defer b.L.Unlock()
+	for e := b.head; e != nil; e = e.next {
+		if len(e.buf) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // quiet reports whether neither bytes nor an end have arrived unread.
