@@ -3,6 +3,7 @@ package sshd
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -173,6 +174,47 @@ func TestStartupsVictims(t *testing.T) {
 	s.enter(late)
 	if !isClosed(a2) || isClosed(b2) || !isClosed(late) {
 		t.Error("closeAll")
+	}
+}
+
+// Whoever fills every place from one address, or from one customer's network,
+// fights with themselves: others log in, several at once and slowly.
+func TestOneSourcesCrowd(t *testing.T) {
+	crowds := map[string]func(i int) string{
+		"address": func(int) string { return "192.0.2.1" },
+		"network": func(i int) string { return fmt.Sprintf("2001:db8:0:1::%x", i) },
+	}
+	for name, address := range crowds {
+		t.Run(name, func(t *testing.T) {
+			ts := newServer(t, script{}, func(s *Server) { s.MaxStartups = 20 })
+			from := func(ip string) net.Conn {
+				near, far := newPipe()
+				far.addr = &net.TCPAddr{IP: net.ParseIP(ip), Port: 40000}
+				go ts.ServeConn(far)
+				t.Cleanup(func() { near.Close() })
+				return near
+			}
+			n := 0
+			crowd := func() {
+				for range 40 {
+					c := from(address(n))
+					n++
+					c.Read(make([]byte, 1)) // it is among those in their handshake now
+				}
+			}
+			crowd()
+			var slow []*raw
+			for range 5 {
+				slow = append(slow, greet(t, from("198.51.100.7")), greet(t, from("2001:db8:0:2::7")))
+				crowd()
+			}
+			for _, c := range slow {
+				c.exchange()
+				c.service()
+				c.sign("me", "ann")
+				c.want(msgUserAuthOK)
+			}
+		})
 	}
 }
 

@@ -3,12 +3,12 @@ package sshd
 import (
 	"container/list"
 	"net"
+	"net/netip"
 	"sync"
 )
 
 // startups are the connections that have not logged in yet. A crowd of them
-// costs only itself: past max, the oldest one of the newcomer's address is
-// closed, or the oldest of all where that address has no other.
+// costs only itself: past max one is closed, see victim.
 type startups struct {
 	max int
 
@@ -18,18 +18,18 @@ type startups struct {
 }
 
 type startup struct {
-	nc   net.Conn
-	host string
+	nc     net.Conn
+	source netip.Prefix
 }
 
 // enter takes nc in and gives the function that takes it out again.
 func (s *startups) enter(nc net.Conn) (leave func()) {
-	host, _, _ := net.SplitHostPort(nc.RemoteAddr().String())
+	own := source(nc.RemoteAddr())
 	s.mu.Lock()
-	e := s.order.PushBack(&startup{nc, host})
+	e := s.order.PushBack(&startup{nc, own})
 	var victim *list.Element
 	if s.order.Len() > s.max {
-		victim = s.victim(host)
+		victim = s.victim(own)
 		s.order.Remove(victim)
 	} else if s.closed {
 		victim = e
@@ -45,15 +45,39 @@ func (s *startups) enter(nc net.Conn) (leave func()) {
 	}
 }
 
-// victim is the oldest connection of host, or of all where host has only the
-// newcomer itself.
-func (s *startups) victim(host string) *list.Element {
-	for e := s.order.Front(); e != s.order.Back(); e = e.Next() {
-		if e.Value.(*startup).host == host {
+// victim is the oldest connection of the source that has the most, the
+// newcomer's own where others have no more: who sends a crowd pays for it. Where
+// every source has one it is the oldest of all.
+func (s *startups) victim(own netip.Prefix) *list.Element {
+	held := make(map[netip.Prefix]int)
+	for e := s.order.Front(); e != nil; e = e.Next() {
+		held[sourceOf(e)]++
+	}
+	most := own
+	for e := s.order.Front(); e != nil; e = e.Next() {
+		if held[sourceOf(e)] > held[most] {
+			most = sourceOf(e)
+		}
+	}
+	for e := s.order.Front(); ; e = e.Next() {
+		if held[most] == 1 || sourceOf(e) == most {
 			return e
 		}
 	}
-	return s.order.Front()
+}
+
+func sourceOf(e *list.Element) netip.Prefix { return e.Value.(*startup).source }
+
+// source is whom an address is taken for: an IPv6 network of 64 bits is given
+// to one customer, who has all of its addresses.
+func source(a net.Addr) netip.Prefix {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	ip := t.AddrPort().Addr().Unmap().WithZone("")
+	p, _ := ip.Prefix(min(ip.BitLen(), 64))
+	return p
 }
 
 func (s *startups) closeAll() {
