@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"adit/sshd"
 	"adit/vhost"
 )
 
@@ -68,6 +69,8 @@ func complaint(t *Tunnel, err error) string {
 		return fmt.Sprintf("adit: %s: your local service does not speak TLS, which visitors of port 443 expect of it. Is the port in -R right? For http use -R %s:80:...", where, t.name)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("adit: %s: nothing answers at your end of the tunnel. Is the local service running, and is the port in -R right?", where)
+	case errors.Is(err, sshd.ErrBusy), errors.Is(err, vhost.ErrBusy):
+		return fmt.Sprintf("adit: %s: more visitors at once than a tunnel, or a connection with its tunnels, may have. Those beyond are turned away", where)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Sprintf("adit: %s: your local service took too long to answer", where)
 	}

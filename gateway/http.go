@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"html"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"adit/sshd"
 	"adit/vhost"
 
 	"golang.org/x/crypto/ssh"
@@ -122,12 +124,21 @@ func (s *settings) parkFor() time.Duration { return max(s.Park, 0) }
 // backendOptions are how a tunnel's local service is reached.
 func (g *Gateway) backendOptions(t *Tunnel) vhost.BackendOptions {
 	return vhost.BackendOptions{
-		Dial:            t.fwd.DialContext,
+		Dial:            t.dial,
 		MaxConns:        maxStreams,
 		ResponseTimeout: g.cfg.ResponseTimeout,
 		StallTimeout:    g.cfg.StallTimeout,
 		Observe:         func(x *vhost.Exchange) { g.observe(t, x) },
 	}
+}
+
+// dial opens a stream to the tunnel's local service for a visitor.
+func (t *Tunnel) dial(ctx context.Context, visitor net.Addr) (net.Conn, error) {
+	c, err := t.fwd.DialContext(ctx, visitor)
+	if errors.Is(err, sshd.ErrBusy) {
+		err = vhost.ErrBusy
+	}
+	return c, err
 }
 
 // observe counts a request, and shows it where somebody watches.

@@ -141,6 +141,8 @@ type user struct {
 	g   *running
 	who string
 	nc  *freezer
+
+	handle func(*http.Request) // called before a request is answered
 }
 
 // freezer is a connection that can stop taking bytes, as a stopped ssh does.
@@ -190,7 +192,7 @@ func (g *running) tryLogin(key string) (*user, error) {
 		nc.Close()
 		return nil, err
 	}
-	u := &user{ssh.NewClient(c, chans, reqs), g.t, g, key, nc}
+	u := &user{Client: ssh.NewClient(c, chans, reqs), t: g.t, g: g, who: key, nc: nc}
 	g.t.Cleanup(func() { u.Close() })
 	go u.serve(u.HandleChannelOpen("forwarded-tcpip"))
 	return u, nil
@@ -218,6 +220,9 @@ func (u *user) answer(ch ssh.Channel) {
 	}
 	if req, err := http.ReadRequest(r); err == nil {
 		io.Copy(io.Discard, req.Body)
+		if u.handle != nil {
+			u.handle(req)
+		}
 		fmt.Fprintf(ch, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(u.who), u.who)
 	}
 }

@@ -39,11 +39,14 @@ type Channel struct {
 	sendBy  atomic.Int64 // the write deadline, in nanoseconds since opened; 0: none
 }
 
-func (c *Conn) newChannel(ch ssh.Channel, reqs <-chan *ssh.Request, visitor net.Addr) *Channel {
+// newChannel takes in a channel that the client has, or that was opened by
+// opens (0 or 1) counted before.
+func (c *Conn) newChannel(ch ssh.Channel, reqs <-chan *ssh.Request, visitor net.Addr, opens int32) *Channel {
 	k := &Channel{Channel: ch, reqs: reqs, inside: internalsOf(ch), conn: c, visitor: visitor, opened: time.Now(), closing: make(chan struct{})}
 	c.weighWith(ch)
 	c.mu.Lock()
 	c.channels[k] = struct{}{}
+	c.opening.Add(-opens)
 	c.mu.Unlock()
 	if c.leaving.Load() {
 		k.Close()
@@ -320,5 +323,5 @@ func (c *Conn) join(nc ssh.NewChannel, target net.Conn) {
 		target.Close()
 		return
 	}
-	tcp.Splice(c.newChannel(ch, reqs, c.RemoteAddr()), target, 0)
+	tcp.Splice(c.newChannel(ch, reqs, c.RemoteAddr(), 0), target, 0)
 }

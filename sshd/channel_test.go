@@ -350,7 +350,7 @@ func TestOpensWithoutAnswer(t *testing.T) {
 		}
 		refused := 0
 		for range maxOpening + 10 {
-			if err := <-errs; errors.Is(err, syscall.ECONNREFUSED) {
+			if err := <-errs; errors.Is(err, ErrBusy) {
 				refused++
 			}
 		}

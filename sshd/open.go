@@ -15,12 +15,16 @@ import (
 // openLimit is how long the client may take to connect to its local service.
 const openLimit = 10 * time.Second
 
+// ErrBusy says that a connection has as many channels open, or opening, as one
+// may have.
+var ErrBusy = errors.New("too many streams on one connection")
+
 var errRefusedConn error = syscall.ECONNREFUSED
 
 // dialError is why a visitor's stream could not be opened. It wraps
 // syscall.ECONNREFUSED (the client could not reach the local service),
-// os.ErrDeadlineExceeded (it did not answer in time) or net.ErrClosed (the
-// connection or the forward has ended).
+// os.ErrDeadlineExceeded (it did not answer in time), net.ErrClosed (the
+// connection or the forward has ended) or ErrBusy.
 type dialError struct {
 	text string
 	err  error
@@ -32,7 +36,7 @@ func (e *dialError) Unwrap() error { return e.err }
 // DialContext opens one stream to the local service: one forwarded-tcpip
 // channel (RFC 4254, section 7.2), which the client confirms only after its
 // own connect has succeeded. The caller owns the connection. Errors wrap
-// syscall.ECONNREFUSED, os.ErrDeadlineExceeded or net.ErrClosed.
+// syscall.ECONNREFUSED, os.ErrDeadlineExceeded, net.ErrClosed or ErrBusy.
 func (f *Forward) DialContext(ctx context.Context, visitor net.Addr) (net.Conn, error) {
 	c := f.conn
 	o, err := f.newOpen(visitor)
@@ -79,11 +83,21 @@ func (f *Forward) newOpen(visitor net.Addr) (*open, error) {
 	if c.leaving.Load() || f.ctx.Err() != nil {
 		return nil, &dialError{"the tunnel has ended", net.ErrClosed}
 	}
-	if c.opening.Add(1) > maxOpening || c.channelCount() >= maxChannels {
-		c.opening.Add(-1)
-		return nil, &dialError{"too many streams at once", errRefusedConn}
+	if !c.mayOpen() {
+		return nil, &dialError{"too many streams at once", ErrBusy}
 	}
 	return &open{f: f, visitor: visitor, done: make(chan struct{})}, nil
+}
+
+// mayOpen counts one more open under way, if there is room for its channel.
+func (c *Conn) mayOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if int(c.opening.Load())+len(c.channels) >= maxChannels {
+		return false
+	}
+	c.opening.Add(1)
+	return true
 }
 
 // open is one channel open under way: the library offers no way to stop
@@ -101,7 +115,6 @@ type open struct {
 
 func (o *open) run() {
 	c := o.f.conn
-	defer c.opening.Add(-1)
 	host, port := originator(o.visitor)
 	ch, reqs, err := c.ssh.OpenChannel("forwarded-tcpip", ssh.Marshal(struct {
 		Addr       string
@@ -110,13 +123,14 @@ func (o *open) run() {
 		OriginPort uint32
 	}{o.f.bind.Addr, o.f.bind.Port, host, port}))
 	if err != nil {
+		c.opening.Add(-1)
 		if _, answered := errors.AsType[*ssh.OpenChannelError](err); !answered {
 			c.sock.dead.Store(true)
 		}
 		o.finish(nil, refusedOpen(err))
 		return
 	}
-	o.finish(c.newChannel(ch, reqs, o.visitor), nil)
+	o.finish(c.newChannel(ch, reqs, o.visitor, 1), nil)
 }
 
 func (o *open) finish(ch *Channel, err error) {

@@ -23,7 +23,7 @@ import (
 // Errors are standard: [syscall.ECONNREFUSED] is 502, an error that
 // [errors.Is] [context.DeadlineExceeded] or [os.ErrDeadlineExceeded] is 504,
 // [net.ErrClosed] says that there is no way to the service any more, whereupon
-// the host is resolved again, and anything else is 502.
+// the host is resolved again, [ErrBusy] is 503, and anything else is 502.
 type Dial func(ctx context.Context, visitor net.Addr) (net.Conn, error)
 
 // Policy is what a visitor must pass and what is rewritten on the way, as a
@@ -161,8 +161,9 @@ func (b *Backend) cause() error {
 	return b.closed
 }
 
-// errBusy says that MaxConns are in use.
-var errBusy = errors.New("too many connections to the service")
+// ErrBusy says that MaxConns are in use, or from a Dial that there is no room
+// for one more: it is 503, and a visitor may soon try again.
+var ErrBusy = errors.New("too many connections to the service")
 
 // get returns a connection for one exchange: the idle one that was used last,
 // or a new one if fresh is asked for or none is idle. put or drop gives it
@@ -224,7 +225,7 @@ func (b *Backend) reserve() error {
 		return b.closed
 	}
 	if b.count >= b.o.MaxConns {
-		return errBusy
+		return ErrBusy
 	}
 	b.count++
 	return nil

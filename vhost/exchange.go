@@ -235,7 +235,7 @@ func (x *exchange) connect(fresh bool) (err error) {
 	case err == nil:
 	case x.v.watch.gone():
 		return context.Canceled
-	case errors.Is(err, errBusy):
+	case errors.Is(err, ErrBusy):
 		return &serviceError{err, pageBusy}
 	case errors.Is(err, net.ErrClosed):
 		return errResolve
