@@ -46,8 +46,11 @@ func (x *exchange) readHead() error {
 	}
 	in := &x.up.in
 	for line := 0; ; {
-		end, next, err := headEnd(in.buffered(), line)
-		if err != nil {
+		end, next, err := in.head(line)
+		switch {
+		case err == errFull:
+			return faultLongHead
+		case err != nil:
 			return err
 		}
 		if end > 0 {

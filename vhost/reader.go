@@ -7,11 +7,11 @@ import (
 )
 
 // A connection starts with a small buffer, which is all that an idle visitor
-// holds; a sender that fills it gets a big one (the size of an SSH channel's
-// packet) until its message ends.
+// holds; a sender that fills it gets a big one (two packets of an SSH
+// channel) until its message ends.
 const (
 	smallBuffer = 4 << 10
-	bigBuffer   = 32 << 10
+	bigBuffer   = 64 << 10
 )
 
 var (
@@ -59,6 +59,16 @@ type reader struct {
 // buffered returns the bytes that were read and not yet discarded.
 func (b *reader) buffered() []byte { return b.buf[b.r:b.w] }
 
+// head looks for the end of a head that begins with what is buffered, as
+// [headEnd] does. It returns errFull for one that is longer than max.
+func (b *reader) head(line int) (end, next int, err error) {
+	end, next, err = headEnd(b.buffered(), line)
+	if err == nil && end > b.max {
+		err = errFull
+	}
+	return end, next, err
+}
+
 // discard passes over n buffered bytes.
 func (b *reader) discard(n int) { b.r += n }
 
@@ -98,6 +108,8 @@ func (b *reader) room() error {
 		b.r, b.w = 0, 0
 	}
 	switch {
+	case b.w-b.r >= b.max:
+		return errFull
 	case b.buf == nil && b.large:
 		b.buf = getBig()
 	case b.buf == nil:
@@ -107,8 +119,6 @@ func (b *reader) room() error {
 	case b.w == len(b.buf) && b.r > 0:
 		b.w = copy(b.buf, b.buf[b.r:b.w])
 		b.r = 0
-	case b.w == len(b.buf) && len(b.buf) >= b.max:
-		return errFull
 	case b.w == len(b.buf):
 		b.grow(min(8*len(b.buf), b.max))
 	}

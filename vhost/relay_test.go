@@ -193,6 +193,22 @@ func TestPipelined(t *testing.T) {
 	}
 }
 
+// TestPipelinedLongHead: a head is no longer for lying in the larger buffer that
+// the body before it has earned.
+func TestPipelinedLongHead(t *testing.T) {
+	g := front(t, httpOrigin(t, echo))
+	c := g.dial()
+	body := strings.Repeat("b", 4*bigBuffer)
+	go fmt.Fprintf(c.Conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%sGET / HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n",
+		len(body), body, strings.Repeat("x", longestHead))
+	if resp, got := c.response("POST"); resp.StatusCode != 200 || got != body {
+		t.Errorf("%d, %d bytes", resp.StatusCode, len(got))
+	}
+	if resp, _ := c.response("GET"); resp.StatusCode != 431 {
+		t.Error(resp.StatusCode)
+	}
+}
+
 // TestExpect: the body comes after the service's 100, which is passed on.
 func TestExpect(t *testing.T) {
 	g := front(t, httpOrigin(t, echo))

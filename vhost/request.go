@@ -6,7 +6,7 @@ import (
 
 // The limits of a request's head.
 const (
-	longestHead   = bigBuffer
+	longestHead   = 32 << 10
 	mostFields    = 100
 	longestMethod = 32
 )

@@ -198,7 +198,7 @@ func (v *visitor) readHead() (end int, err error) {
 	line := 0
 	v.readWithin(v.headLimit())
 	for late := v.fresh; ; {
-		if end, line, err = headEnd(v.in.buffered(), line); err != nil || end > 0 {
+		if end, line, err = v.in.head(line); err != nil || end > 0 {
 			v.fresh = false
 			return end, err
 		}
