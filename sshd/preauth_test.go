@@ -177,6 +177,25 @@ func TestStartupsVictims(t *testing.T) {
 	}
 }
 
+// What does not begin as SSH is let go at once, though SSH may come behind it,
+// and whether its ciphers are chosen for it or not.
+func TestOnlySSHBefore(t *testing.T) {
+	for _, ciphers := range [][]string{nil, Ciphers()} {
+		ts := newServer(t, script{}, func(s *Server) { s.Ciphers = ciphers })
+		for _, first := range []string{"PROXY TCP4 6.6.6.6 192.0.2.1 5555 22\r\n", "\r\n", "GET / HTTP/1.1\r\n\r\n", "ssh-2.0-x\r\n", "S", "SS"} {
+			nc := ts.connect()
+			for i := range first { // a byte at a time
+				io.WriteString(nc, first[i:i+1])
+			}
+			io.WriteString(nc, "SSH-2.0-x\r\n")
+			if said, err := io.ReadAll(nc); err != nil || string(said) != "SSH-2.0-test\r\n" {
+				t.Errorf("%q: %q, %v", first, said, err)
+			}
+		}
+		ts.dial("ann")
+	}
+}
+
 // Whoever fills every place from one address, or from one customer's network,
 // fights with themselves: others log in, several at once and slowly.
 func TestOneSourcesCrowd(t *testing.T) {

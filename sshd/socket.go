@@ -23,6 +23,7 @@ type socket struct {
 	replay   []byte
 	greeting []byte
 
+	said  int         // how much of "SSH-" has come
 	early gate        // for who has not begun to log in
 	begun atomic.Bool // it has, and early is left alone
 
@@ -51,6 +52,10 @@ func (s *socket) Read(p []byte) (int, error) {
 	}
 	if early {
 		s.early.passed(n)
+		if !s.speaksSSH(p[:n]) {
+			s.dead.Store(true)
+			return 0, errNotSSH
+		}
 	}
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		s.dead.Store(true)
@@ -67,6 +72,21 @@ func (s *socket) count(n int) {
 	if weigh := s.weigh.Load(); weigh != nil {
 		(*weigh)()
 	}
+}
+
+// errNotSSH is why a client is let go whose first bytes are not SSH's.
+var errNotSSH = errors.New("the client does not speak SSH")
+
+// speaksSSH looks at the bytes that have come next. The library would pass over
+// lines before the client's version, but only a server may send such (RFC 4253,
+// section 4.2): they are another protocol's, as a proxy's header is from whom it
+// is not taken.
+func (s *socket) speaksSSH(b []byte) bool {
+	const first = "SSH-"
+	n := min(len(b), len(first)-s.said)
+	ok := string(b[:n]) == first[s.said:s.said+n]
+	s.said += n
+	return ok
 }
 
 func (s *socket) Write(p []byte) (int, error) {
