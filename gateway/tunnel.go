@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -167,7 +166,7 @@ func (g *Gateway) reach(s *slot, c net.Conn) (t *Tunnel, up net.Conn) {
 		tcp.Reset(c)
 		return nil, nil
 	}
-	up, err := t.fwd.Open(c.RemoteAddr(), func() { t.complain(os.ErrDeadlineExceeded); tcp.Reset(c) })
+	up, err := t.fwd.DialContext(context.Background(), c.RemoteAddr())
 	if err != nil {
 		t.complain(err)
 		tcp.Reset(c)

@@ -41,12 +41,14 @@ type login struct {
 	told bool
 	ok   func() // called when the login has succeeded
 
-	sock  *socket
-	ahead <-chan []byte // see there
+	sock      *socket
+	transport transport // set when authentication begins
+	meta      ssh.ConnMetadata
+	perms     *ssh.Permissions // of the key whose signature was verified last
 }
 
 // handshake runs key exchange and authentication within the login grace.
-func (s *Server) handshake(sock *socket) (*Conn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+func (s *Server) handshake(sock *socket) (*Conn, error) {
 	leave := s.startups.enter(sock)
 	defer leave()
 	grace := time.AfterFunc(s.LoginGrace, func() { sock.Close() })
@@ -54,7 +56,7 @@ func (s *Server) handshake(sock *socket) (*Conn, <-chan ssh.NewChannel, <-chan *
 	l := &login{srv: s, sock: sock}
 	cfg := s.config(l)
 	if err := s.chooseCiphers(sock, cfg); err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	l.ok = func() { // before the client hears of it, and can be told from the crowd
 		leave()
@@ -63,20 +65,22 @@ func (s *Server) handshake(sock *socket) (*Conn, <-chan ssh.NewChannel, <-chan *
 			sock.join.Store(&joiner{on: true})
 		}
 	}
-	sc, chans, reqs, err := ssh.NewServerConn(sock, cfg)
+	err := authenticate(sock, cfg)
+	if err == nil {
+		err = l.transport.write([]byte{msgUserAuthOK})
+	}
 	if err != nil {
 		sock.Close()
-		takeAhead(l.ahead)
-		return nil, nil, nil, err
+		takeAhead(l.transport.packets)
+		return nil, err
 	}
-	c, err := newConn(s, sock, sc)
+	c, err := newConn(s, l)
 	if err != nil {
-		sc.Close()
-		takeAhead(l.ahead)
-		drain(chans, reqs)
-		return nil, nil, nil, err
+		sock.Close()
+		takeAhead(l.transport.packets)
+		return nil, err
 	}
-	return c, chans, reqs, nil
+	return c, nil
 }
 
 // chooseCiphers makes the offer for this client, unless the operator fixed it.
@@ -87,23 +91,6 @@ func (s *Server) chooseCiphers(sock *socket, cfg *ssh.ServerConfig) (err error) 
 	}
 	cfg.Ciphers, err = steer(sock, cfg.ServerVersion, cfg.Ciphers)
 	return err
-}
-
-// drain waits for the end of a closed connection: the library's own loop ends
-// only when somebody takes what it still has to hand over.
-func drain(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
-	for chans != nil || reqs != nil {
-		select {
-		case _, ok := <-chans:
-			if !ok {
-				chans = nil
-			}
-		case _, ok := <-reqs:
-			if !ok {
-				reqs = nil
-			}
-		}
-	}
 }
 
 // config is one connection's: its callbacks close over that connection's
@@ -156,8 +143,10 @@ func (l *login) offered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissi
 
 // verified decides the identity: by the key whose signature was good, asked
 // for afresh.
-func (l *login) verified(meta ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
-	return l.srv.Authenticate(meta, key)
+func (l *login) verified(meta ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (perms *ssh.Permissions, err error) {
+	perms, err = l.srv.Authenticate(meta, key)
+	l.perms = perms
+	return perms, err
 }
 
 // refused is the keyboard-interactive method: it asks nothing and never
@@ -171,9 +160,25 @@ func (l *login) refused(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ss
 	return nil, &ssh.BannerError{Err: errRefused, Message: l.srv.Refused(l.errs)}
 }
 
-// log is the only hook that knows of success before the first request.
-func (l *login) log(_ ssh.ConnMetadata, _ string, err error) {
+// begun is called when authentication begins.
+func (l *login) begun(c ssh.ServerPreAuthConn) {
+	t, err := transportOf(c)
+	if err != nil {
+		l.srv.Logger.Error("ssh: no login is possible", "err", err)
+		l.sock.Close()
+	}
+	l.transport = t
+	l.sock.begun.Store(true)
+	l.sock.early.open()
+}
+
+// log is the last to be called before the client hears of its success, and
+// after everything was checked: from here on the connection is ours. The one
+// method that succeeds is publickey, whose answer came from verified.
+func (l *login) log(meta ssh.ConnMetadata, _ string, err error) {
 	if err == nil {
 		l.ok()
+		l.meta = meta
+		panic(loggedIn{})
 	}
 }

@@ -1,6 +1,8 @@
 package sshd
 
 import (
+	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -8,199 +10,491 @@ import (
 	"sync/atomic"
 	"time"
 
-	"adit/tcp"
-
 	"golang.org/x/crypto/ssh"
 )
 
-// Channel is an SSH channel as a net.Conn. Read and Write may each be called
-// from one goroutine at a time; the other methods from any. A write deadline
-// that passes during a Write ends the channel: half a packet cannot be taken
-// back.
-type Channel struct {
-	ssh.Channel
-	reqs    <-chan *ssh.Request
-	inside  internals
-	conn    *Conn
-	visitor net.Addr
-	opened  time.Time
-	closed  atomic.Bool
-	expired atomic.Bool
-	closing chan struct{} // closed by Close
-	growth  growth
+// maxUnread is how many packets one channel may hold unread. The window bounds
+// their bytes alone, and each costs some 40 bytes more: a window full of
+// one-byte packets would be a hundred times its size. A window of 16 MiB in
+// the packets of stock clients is 512.
+const maxUnread = 32 << 10
 
-	mu        sync.Mutex // guards the timers
+// Channel is an SSH channel (RFC 4254, section 5) as a net.Conn. Read and
+// Write may each be called from one goroutine at a time; the other methods
+// from any. A write deadline that passes during a Write ends the channel: half
+// a packet cannot be taken back.
+type Channel struct {
+	conn     *Conn
+	visitor  net.Addr
+	opened   time.Time
+	id, peer uint32           // our number and the client's
+	maxData  int              // bytes of data in one packet to the client
+	requests *queue[*request] // a session's; nil for a stream, which serves none
+	answer   chan error       // gets the client's answer to our open; nil: it was the client's open
+	expired  atomic.Bool
+	writing  atomic.Bool
+	sendBy   atomic.Int64 // the write deadline, in nanoseconds since opened; 0: none
+
+	mu   sync.Mutex // guards the rest; nothing is sent under it
+	came sync.Cond  // there may be something to be read, or an end
+	room sync.Cond  // there may be room in the client's window, or an end
+
+	arrived  [][]byte // not read yet
+	unread   int      // its bytes
+	credit   int64    // what the client may still send
+	consumed int64    // read, and not given back to the client's credit
+	growth   growth
+	push     func(p []byte) int // see Push
+	waiting  bool               // the reader waits
+	late     bool               // the read deadline has passed
+	readBy   time.Time          // zero: no deadline
+
+	window  int64 // what we may still send
+	sending int   // messages that are being sent
+
+	opening   bool // the client has not answered our open
+	alone     bool // nobody waits for that answer any more
+	gotEOF    bool
+	gotClose  bool
+	cut       bool // the connection has ended
+	sentEOF   bool
+	closed    bool // by us
+	closeDue  bool // our close is to be sent as soon as nothing else is
+	sentClose bool
+
 	readTimer *time.Timer
 	sendTimer *time.Timer
-	late      bool      // the read deadline has passed; the receive buffer's lock guards both
-	readBy    time.Time // zero: no deadline
-
-	writing atomic.Bool
-	sendBy  atomic.Int64 // the write deadline, in nanoseconds since opened; 0: none
 }
 
-// newChannel takes in a channel that the client has, or that was opened by
-// opens (0 or 1) counted before.
-func (c *Conn) newChannel(ch ssh.Channel, reqs <-chan *ssh.Request, visitor net.Addr, opens int32) *Channel {
-	k := &Channel{Channel: ch, reqs: reqs, inside: internalsOf(ch), conn: c, visitor: visitor, opened: time.Now(), closing: make(chan struct{})}
-	c.weighWith(ch)
-	c.mu.Lock()
-	c.channels[k] = struct{}{}
-	c.opening.Add(-opens)
-	c.mu.Unlock()
-	if c.leaving.Load() {
-		k.Close()
-	}
+func newChannelOf(c *Conn) *Channel {
+	k := &Channel{conn: c, opened: time.Now(), credit: firstWindow}
+	k.came.L, k.room.L = &k.mu, &k.mu
 	return k
 }
 
-func (c *Conn) channelCount() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.channels)
+// confirmed takes what one side told the other when the channel opened. k.mu
+// is held, or k is not known to anybody yet.
+func (k *Channel) confirmed(peer, window, maxPacket uint32) {
+	k.peer, k.window = peer, int64(window)
+	k.maxData = int(min(maxPacket, maxData))
 }
 
-// drain answers what requests have come on the channel, which are none of a
-// stock client's making, and reports whether there can be more.
-func (k *Channel) drain() bool {
-	for {
-		select {
-		case r, ok := <-k.reqs:
-			if !ok {
-				return false
-			}
-			r.Reply(false, nil)
-		default:
-			return true
+// packet takes one message from the client. It is called by the connection's
+// reader and does not wait.
+func (k *Channel) packet(p []byte) error {
+	switch p[0] {
+	case msgChannelData:
+		data, err := dataOf(p, dataHead)
+		if err != nil {
+			return err
 		}
-	}
-}
-
-// discard reads off extended data, which a forwarded channel has none of (RFC
-// 4254, section 5.2, has stderr alone) and which would hold the window that the
-// data needs.
-func (k *Channel) discard() {
-	buf := make([]byte, 32<<10)
-	for k.inside.extended() {
-		if _, err := k.Channel.Stderr().Read(buf); err != nil {
-			return
+		return k.receive(data)
+	case msgChannelStderr:
+		data, err := dataOf(p, stderrHead)
+		if err != nil {
+			return err
 		}
+		return k.discard(len(data))
+	case msgChannelAdjust:
+		return k.widen(p)
+	case msgChannelEOF:
+		k.ends(&k.gotEOF)
+	case msgChannelClose:
+		k.peerClosed()
+	case msgChannelRequest:
+		return k.request(p)
+	case msgChannelConfirm, msgChannelRefused:
+		return k.answered(p)
+	}
+	return nil // answers to requests of ours, which want none
+}
+
+// receive takes data. Where the reader waits and has lent a way to pass it on,
+// that is tried first.
+func (k *Channel) receive(p []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.credit -= int64(len(p)); k.credit < 0 || k.opening {
+		return malformed([]byte{msgChannelData})
+	}
+	if k.closed || k.gotEOF || k.gotClose {
+		return nil
+	}
+	if k.push != nil && k.waiting && k.unread == 0 {
+		n := k.push(p)
+		k.announceLater(k.consume(n))
+		p = p[n:]
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	k.arrived = append(k.arrived, p)
+	k.unread += len(p)
+	if len(k.arrived) > maxUnread {
+		k.tooMany()
+	}
+	k.came.Signal()
+	return nil
+}
+
+// tooMany ends a channel that holds too many packets. A session's input is a
+// person's typing: where that is too much the connection ends. k.mu is held.
+func (k *Channel) tooMany() {
+	k.arrived, k.unread = nil, 0
+	if k.requests != nil {
+		k.conn.Close(ErrTooMany)
+		return
+	}
+	k.conn.mux.later(func() { k.Close() })
+}
+
+// discard counts extended data, which no client has reason to send (RFC 4254,
+// section 5.2, has stderr alone), as read.
+func (k *Channel) discard(n int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.credit -= int64(n); k.credit < 0 {
+		return malformed([]byte{msgChannelStderr})
+	}
+	k.announceLater(k.consume(n))
+	return nil
+}
+
+// widen takes a window adjust.
+func (k *Channel) widen(p []byte) error {
+	if len(p) != 9 {
+		return malformed(p)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.window += int64(binary.BigEndian.Uint32(p[5:]))
+	if k.window > 1<<32-1 || k.opening {
+		return malformed(p)
+	}
+	k.room.Broadcast()
+	return nil
+}
+
+// ends notes one kind of end.
+func (k *Channel) ends(what *bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	*what = true
+	k.came.Broadcast()
+	k.room.Broadcast()
+}
+
+// peerClosed takes the client's close, which is to be answered by ours. Where
+// a reader waits to see the end of a stream whose other direction has ended,
+// it is about to close the channel anyhow.
+func (k *Channel) peerClosed() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.gotClose = true
+	k.came.Broadcast()
+	k.room.Broadcast()
+	if k.requests != nil {
+		k.requests.close()
+	}
+	about := k.sentEOF && k.waiting && k.unread == 0
+	if !about && k.dueClose() {
+		k.conn.mux.later(k.sendClose)
+	}
+	if k.sentClose {
+		k.conn.mux.remove(k)
 	}
 }
 
-// drainChannels keeps unread requests from blocking the connection, and unread
-// extended data from blocking its channel: at every tick, so that an idle
-// channel needs no goroutine for it. The answers may block, so they are given
-// beside the watch.
-func (c *Conn) drainChannels() {
-	for _, k := range c.openChannels() {
-		if (len(k.reqs) > 0 || k.inside.extended()) && c.draining.CompareAndSwap(false, true) {
-			c.goRun("drain", c.drainAll)
-			return
-		}
+// cutOff is the end of the connection.
+func (k *Channel) cutOff() {
+	k.mu.Lock()
+	k.cut = true
+	k.came.Broadcast()
+	k.room.Broadcast()
+	if k.opening {
+		k.opening = false
+		k.answer <- errEnded
+	}
+	k.mu.Unlock()
+	if k.requests != nil {
+		k.requests.close()
 	}
 }
 
-func (c *Conn) drainAll() {
-	defer c.draining.Store(false)
-	for _, k := range c.openChannels() {
-		k.drain()
-		k.discard()
-	}
-}
-
-func (c *Conn) openChannels() []*Channel {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	open := make([]*Channel, 0, len(c.channels))
-	for k := range c.channels {
-		open = append(open, k)
-	}
-	return open
-}
-
-// forget ends the connection's interest in a channel closed on this side;
-// the client's own close is still to come.
-func (k *Channel) forget() {
-	k.growth.giveBack()
-	k.conn.mu.Lock()
-	delete(k.conn.channels, k)
-	k.conn.mu.Unlock()
-	if k.drain() {
-		go ssh.DiscardRequests(k.reqs) // ends with the client's close, or with the connection
-	}
-}
-
-// Read returns io.EOF only where the client has ended its data. A channel
-// that ended because its connection died returns io.ErrUnexpectedEOF, so
-// that half a stream never passes for a whole one.
-func (k *Channel) Read(p []byte) (int, error) {
-	if !k.inside.await(&k.late) {
-		return 0, os.ErrDeadlineExceeded
-	}
-	n, err := k.Channel.Read(p)
-	if err == io.EOF && n == 0 {
-		return 0, k.eof()
-	}
-	k.grown(n)
-	return n, err
-}
-
-// eof tells an end from a cut. A dead socket is known before any channel
-// hears of it, but a connection may also end by a message (DISCONNECT).
-func (k *Channel) eof() error {
-	if err := k.broken(); err != nil {
+// request takes a channel request; only a session has any to serve.
+func (k *Channel) request(p []byte) error {
+	var r channelRequestMsg
+	if err := unmarshal(p, &r); err != nil {
 		return err
 	}
-	switch cut, known := k.inside.cut(); {
-	case cut:
-		return io.ErrUnexpectedEOF
-	case !known, k.conn.opening.Load() > 0: // an open on a dead connection revives the list
-		return k.askEOF()
-	case k.conn.sock.dead.Load():
-		return io.ErrUnexpectedEOF
-	}
-	return io.EOF
-}
-
-// askEOF asks the client: a live one answers.
-func (k *Channel) askEOF() error {
-	select {
-	case <-k.conn.probe.after(1):
-		return io.EOF
-	case <-k.conn.ctx.Done():
-		return io.ErrUnexpectedEOF
-	case <-k.closing:
-		return k.broken()
-	}
-}
-
-// broken is why the channel ended on this side, nil if it did not.
-func (k *Channel) broken() error {
+	req := &request{Type: r.Type, WantReply: r.WantReply, Payload: r.Payload, channel: k}
 	switch {
-	case k.expired.Load():
-		return os.ErrDeadlineExceeded
-	case k.conn.sock.dead.Load():
-		return io.ErrUnexpectedEOF
-	case k.closed.Load():
-		return net.ErrClosed
+	case k.requests == nil && r.WantReply:
+		k.conn.mux.later(func() { req.Reply(false, nil) })
+	case k.requests != nil && !k.requests.push(req, len(p)):
+		k.conn.Close(ErrTooMany)
 	}
 	return nil
 }
 
-func (k *Channel) Write(p []byte) (int, error) {
+// consume counts n bytes as read, and gives by how much the client is to be
+// told that its window widens, 0 for not yet. k.mu is held.
+func (k *Channel) consume(n int) (more int64) {
+	k.consumed += int64(n)
+	more = k.grown(n)
+	if k.consumed >= k.growth.size()/8 {
+		more += k.consumed
+		k.consumed = 0
+	}
+	if k.gotEOF || k.gotClose {
+		return 0
+	}
+	k.credit += more
+	return more
+}
+
+// announce tells the client that its window is wider.
+func (k *Channel) announce(more int64) {
+	if more > 0 {
+		k.send(channelMsg(msgChannelAdjust, k.peer, uint32(more)))
+	}
+}
+
+// announceLater is announce for the connection's reader.
+func (k *Channel) announceLater(more int64) {
+	if more > 0 {
+		k.conn.mux.later(func() { k.announce(more) })
+	}
+}
+
+// await returns when there is something to be read, or an end, or the read
+// deadline has passed. k.mu is held.
+func (k *Channel) await() {
+	k.waiting = true
+	for k.unread == 0 && !k.gotEOF && !k.gotClose && !k.cut && !k.closed && !k.late {
+		k.came.Wait()
+	}
+	k.waiting = false
+}
+
+// end is why nothing is left to be read. An end that the client sent is
+// io.EOF; a channel that ended because its connection did was cut, and half a
+// stream must not pass for a whole one. k.mu is held.
+func (k *Channel) end() error {
+	switch {
+	case k.expired.Load():
+		return os.ErrDeadlineExceeded
+	case k.closed:
+		return net.ErrClosed
+	case k.gotEOF || k.gotClose:
+		return io.EOF
+	case k.cut:
+		return io.ErrUnexpectedEOF
+	}
+	return os.ErrDeadlineExceeded
+}
+
+// Read returns io.EOF only where the client has ended its data, and
+// io.ErrUnexpectedEOF where the connection has ended before it.
+func (k *Channel) Read(p []byte) (n int, err error) {
+	k.mu.Lock()
+	k.await()
+	if k.unread == 0 {
+		defer k.mu.Unlock()
+		return 0, k.end()
+	}
+	for n < len(p) && len(k.arrived) > 0 {
+		c := copy(p[n:], k.arrived[0])
+		n += c
+		if k.arrived[0] = k.arrived[0][c:]; len(k.arrived[0]) == 0 {
+			k.dropFirst(1)
+		}
+	}
+	k.unread -= n
+	more := k.consume(n)
+	k.mu.Unlock()
+	k.announce(more)
+	return n, nil
+}
+
+// dropFirst forgets packets that were read. k.mu is held.
+func (k *Channel) dropFirst(n int) {
+	clear(k.arrived[:n])
+	if k.arrived = k.arrived[n:]; len(k.arrived) == 0 {
+		k.arrived = nil
+	}
+}
+
+// ReadBuffers is Read without a copy: it waits until something has arrived,
+// and appends the packets to dst, as many as dst has room for, which must be
+// one at least. They are the caller's.
+func (k *Channel) ReadBuffers(dst [][]byte) ([][]byte, error) {
+	k.mu.Lock()
+	k.await()
+	if k.unread == 0 {
+		defer k.mu.Unlock()
+		return dst, k.end()
+	}
+	n, bytes := min(len(k.arrived), cap(dst)-len(dst)), 0
+	for _, p := range k.arrived[:n] {
+		dst, bytes = append(dst, p), bytes+len(p)
+	}
+	k.dropFirst(n)
+	k.unread -= bytes
+	more := k.consume(bytes)
+	k.mu.Unlock()
+	k.announce(more)
+	return dst, nil
+}
+
+// Push lends a way to pass data on. While the channel's reader waits, and
+// nothing else has arrived, each packet goes to f first, on the goroutine that
+// has read it, so that nobody is woken for it. f must not wait, nor use the
+// channel; it returns how many bytes it has taken. The rest is the reader's.
+func (k *Channel) Push(f func(p []byte) int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.push = f
+}
+
+// WaitRead returns when a Read would not block, so that a reader needs no
+// buffer while nothing comes.
+func (k *Channel) WaitRead() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.await()
+}
+
+// Quiet reports whether neither bytes nor an end have arrived that were not
+// read: whether an idle channel can be used again.
+func (k *Channel) Quiet() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.unread == 0 && !k.gotEOF && !k.over() && !k.conn.sock.dead.Load()
+}
+
+// over reports whether nothing can be sent any more. k.mu is held.
+func (k *Channel) over() bool { return k.closed || k.gotClose || k.cut }
+
+// send sends one message of the channel, unless its close was sent before.
+func (k *Channel) send(p []byte) error {
+	k.mu.Lock()
+	if k.over() {
+		k.mu.Unlock()
+		return net.ErrClosed
+	}
+	k.sending++
+	k.mu.Unlock()
+	defer k.sent()
+	return k.conn.mux.write(p)
+}
+
+// sent ends what raised k.sending, and sends a close that has waited for it.
+func (k *Channel) sent() {
+	k.mu.Lock()
+	k.sending--
+	due := k.closeDue && k.dueClose()
+	k.mu.Unlock()
+	if due {
+		k.sendClose()
+	}
+}
+
+// dueClose says that our close is due, and reports whether the caller is to
+// send it now. Nothing of the channel follows its close. k.mu is held.
+func (k *Channel) dueClose() bool {
+	k.closeDue = true
+	if k.sending > 0 || k.sentClose || k.opening || k.cut {
+		return false
+	}
+	k.sentClose = true
+	return true
+}
+
+func (k *Channel) sendClose() {
+	k.conn.mux.write(channelMsg(msgChannelClose, k.peer))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.gotClose {
+		k.conn.mux.remove(k)
+	}
+}
+
+// sendBuffers are what packets of data are made in.
+var sendBuffers = sync.Pool{New: func() any { b := make([]byte, stderrHead+maxData); return &b }}
+
+func (k *Channel) Write(p []byte) (n int, err error) {
+	buf := sendBuffers.Get().(*[]byte)
+	defer sendBuffers.Put(buf)
+	for len(p) > 0 && err == nil {
+		var sent int
+		c := copy((*buf)[dataHead:dataHead+maxData], p)
+		sent, err = k.WriteBehind((*buf)[:dataHead+c], dataHead)
+		n, p = n+sent, p[sent:]
+	}
+	return n, err
+}
+
+// WriteBehind is Write without a copy: p begins with room bytes that are
+// nothing yet, dataHead at least, behind which is what is to be sent. All of p
+// is lost.
+func (k *Channel) WriteBehind(p []byte, room int) (n int, err error) {
 	k.writing.Store(true)
 	defer k.writing.Store(false)
 	if k.sendLate() {
 		return 0, os.ErrDeadlineExceeded
 	}
-	n, err := k.Channel.Write(p)
-	if err != nil && k.expired.Load() {
-		err = os.ErrDeadlineExceeded
-	} else if err == io.EOF {
-		err = net.ErrClosed
+	for p = p[room-dataHead:]; len(p) > dataHead; {
+		some, err := k.sendSome(p, dataHead)
+		n += some
+		if err != nil {
+			return n, err
+		}
+		p = p[some:] // the next head goes where sent bytes were
 	}
-	return n, err
+	return n, nil
+}
+
+// sendSome sends as much of p, from head on, as the client's window and one
+// packet have room for.
+func (k *Channel) sendSome(p []byte, head int) (int, error) {
+	n, err := k.reserve(len(p) - head)
+	if err != nil {
+		return 0, err
+	}
+	defer k.sent()
+	kind := byte(msgChannelData)
+	if head == stderrHead {
+		kind = msgChannelStderr
+		binary.BigEndian.PutUint32(p[5:], extendedStderr)
+	}
+	p[0] = kind
+	binary.BigEndian.PutUint32(p[1:], k.peer)
+	binary.BigEndian.PutUint32(p[head-4:], uint32(n))
+	if err := k.conn.mux.write(p[:head+n]); err != nil {
+		return 0, net.ErrClosed
+	}
+	return n, nil
+}
+
+// reserve waits for room in the client's window, and takes up to n bytes of
+// it; the caller sends them and calls sent.
+func (k *Channel) reserve(n int) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for k.window == 0 && !k.over() {
+		k.room.Wait()
+	}
+	switch {
+	case k.expired.Load():
+		return 0, os.ErrDeadlineExceeded
+	case k.over() || k.sentEOF:
+		return 0, net.ErrClosed
+	}
+	n = min(n, k.maxData, int(min(k.window, maxData)))
+	k.window -= int64(n)
+	k.sending++
+	return n, nil
 }
 
 // sendLate reports whether the write deadline is over.
@@ -209,29 +503,69 @@ func (k *Channel) sendLate() bool {
 	return by != 0 && int64(time.Since(k.opened)) >= by
 }
 
-// Close ends the channel in both directions; a Read or Write that is blocked
-// returns.
-func (k *Channel) Close() error {
-	if k.closed.Swap(true) {
+// CloseWrite ends the data that is sent; more may still come.
+func (k *Channel) CloseWrite() error {
+	k.mu.Lock()
+	if k.sentEOF {
+		k.mu.Unlock()
 		return nil
 	}
-	close(k.closing)
+	k.sentEOF = true
+	k.mu.Unlock()
+	return k.send(channelMsg(msgChannelEOF, k.peer))
+}
+
+// Close ends the channel in both directions; a Read or Write that is blocked
+// returns. What has not been read is dropped.
+func (k *Channel) Close() error {
+	k.mu.Lock()
+	if k.closed {
+		k.mu.Unlock()
+		return nil
+	}
+	k.closed, k.push = true, nil
+	k.arrived, k.unread = nil, 0
+	send := k.dueClose()
+	k.came.Broadcast()
+	k.room.Broadcast()
 	k.stopTimers()
-	k.inside.unblock()
-	err := k.Channel.Close()
-	k.forget()
-	return err
+	k.mu.Unlock()
+	k.growth.giveBack()
+	if k.requests == nil {
+		k.conn.mux.forget()
+	}
+	if send {
+		k.sendClose()
+	}
+	return nil
 }
 
-// Quiet reports whether neither bytes nor an end have arrived that were not
-// read: whether an idle channel can be used again.
-func (k *Channel) Quiet() bool {
-	return !k.closed.Load() && !k.conn.sock.dead.Load() && k.inside.quiet()
+// Stderr writes to the client's stderr; there is nothing to be read from it.
+func (k *Channel) Stderr() io.ReadWriter { return stderr{k} }
+
+type stderr struct{ *Channel }
+
+func (stderr) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (s stderr) Write(p []byte) (n int, err error) {
+	for len(p) > 0 && err == nil {
+		buf := make([]byte, stderrHead+min(len(p), maxData))
+		copy(buf[stderrHead:], p)
+		var sent int
+		sent, err = s.sendSome(buf, stderrHead)
+		n, p = n+sent, p[sent:]
+	}
+	return n, err
 }
 
-// WaitRead returns when a Read would not block, so that a reader needs no
-// buffer while nothing comes.
-func (k *Channel) WaitRead() { k.inside.await(&k.late) }
+// SendRequest sends a channel request. Answers are not waited for, so none may
+// be wanted.
+func (k *Channel) SendRequest(kind string, wantReply bool, payload []byte) (bool, error) {
+	if wantReply {
+		return false, errors.ErrUnsupported
+	}
+	return false, k.send(ssh.Marshal(channelRequestMsg{k.peer, kind, false, payload}))
+}
 
 // LocalAddr is the gateway's side of the SSH connection.
 func (k *Channel) LocalAddr() net.Addr { return k.conn.sock.LocalAddr() }
@@ -247,22 +581,26 @@ func (k *Channel) SetDeadline(t time.Time) error {
 
 // SetReadDeadline bounds a blocked Read, which may be tried again after it.
 func (k *Channel) SetReadDeadline(t time.Time) error {
-	if k.inside.buffer == nil {
-		return k.setTimer(&k.readTimer, t, k.expire)
-	}
-	k.inside.with(func() {
-		k.readBy = t
-		k.late = !t.IsZero() && !t.After(time.Now())
-	})
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.readBy = t
+	k.lookLate()
 	return k.setTimer(&k.readTimer, t, k.readExpired)
+}
+
+// lookLate wakes a reader whose deadline has passed. k.mu is held.
+func (k *Channel) lookLate() {
+	if k.late = !k.readBy.IsZero() && !k.readBy.After(time.Now()); k.late {
+		k.came.Broadcast()
+	}
 }
 
 // readExpired is called by the timer, perhaps for a deadline that has been
 // moved meanwhile.
 func (k *Channel) readExpired() {
-	k.inside.with(func() {
-		k.late = !k.readBy.IsZero() && !k.readBy.After(time.Now())
-	})
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lookLate()
 }
 
 // SetWriteDeadline bounds a blocked Write; the channel ends with it.
@@ -272,6 +610,8 @@ func (k *Channel) SetWriteDeadline(t time.Time) error {
 		by = max(int64(t.Sub(k.opened)), 1)
 	}
 	k.sendBy.Store(by)
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	return k.setTimer(&k.sendTimer, t, k.sendExpired)
 }
 
@@ -279,15 +619,15 @@ func (k *Channel) SetWriteDeadline(t time.Time) error {
 // moved meanwhile. A channel on which nothing is being written lives on.
 func (k *Channel) sendExpired() {
 	if k.sendLate() && k.writing.Load() {
-		k.expire()
+		k.expired.Store(true)
+		k.Close()
 	}
 }
 
+// setTimer arms or stops a timer. k.mu is held.
 func (k *Channel) setTimer(timer **time.Timer, t time.Time, f func()) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	switch {
-	case k.closed.Load():
+	case k.closed:
 		return net.ErrClosed
 	case t.IsZero():
 		if *timer != nil {
@@ -301,27 +641,11 @@ func (k *Channel) setTimer(timer **time.Timer, t time.Time, f func()) error {
 	return nil
 }
 
+// stopTimers is for the end of the channel. k.mu is held.
 func (k *Channel) stopTimers() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	for _, t := range []*time.Timer{k.readTimer, k.sendTimer} {
 		if t != nil {
 			t.Stop()
 		}
 	}
-}
-
-func (k *Channel) expire() {
-	k.expired.Store(true)
-	k.Close()
-}
-
-// join connects a channel the client opened with a connection.
-func (c *Conn) join(nc ssh.NewChannel, target net.Conn) {
-	ch, reqs, err := nc.Accept()
-	if err != nil {
-		target.Close()
-		return
-	}
-	tcp.Splice(c.newChannel(ch, reqs, c.RemoteAddr(), 0), target, 0)
 }

@@ -1,7 +1,6 @@
 package sshd
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -387,31 +386,6 @@ func TestDialGivenUp(t *testing.T) {
 	go ssh.DiscardRequests(c.reqs)
 	c.SendRequest("tcpip-forward", true, ssh.Marshal(bind{"blog", 80}))
 	c.ended()
-}
-
-// The library is relied on in ways it does not promise. This fails where a
-// new version of it has another shape.
-func TestLibraryHasTheShapeReliedOn(t *testing.T) {
-	_, k, local := join(t)
-	if k.inside.buffer == nil || k.inside.window == nil || k.inside.list == nil {
-		t.Fatal("the library's channel has changed: see unblock.go")
-	}
-	if !k.inside.adjustable {
-		t.Error("the library's channel has changed: see window.go")
-	}
-	if cut, known := k.inside.cut(); cut || !known {
-		t.Errorf("a live connection: cut %v, known %v", cut, known)
-	}
-	if in := internalsOf(k); in.buffer != nil {
-		t.Error("another type was taken for the library's channel")
-	}
-	io.WriteString(local, "abc")
-	b := k.inside.buffer
-	eventually(t, "the mirrored buffer shows what came", func() bool {
-		b.L.Lock()
-		defer b.L.Unlock()
-		return b.head.next != nil && bytes.Equal(b.head.next.buf, []byte("abc")) || bytes.Equal(b.head.buf, []byte("abc"))
-	})
 }
 
 // Extended data has no place on a forwarded channel. As much of it as the

@@ -29,7 +29,9 @@ var (
 type Conn struct {
 	srv     *Server
 	sock    *socket
-	ssh     *ssh.ServerConn
+	meta    ssh.ConnMetadata
+	perms   *ssh.Permissions
+	mux     mux
 	handler Handler
 	opened  time.Time
 	// NoPTY refuses terminals; Server.Connected may set it.
@@ -37,31 +39,29 @@ type Conn struct {
 
 	ctx    context.Context // done when the connection has ended
 	cancel context.CancelCauseFunc
-	group  group              // every goroutine started for the connection
-	enter  chan chan struct{} // closed when the loop has caught up, see pending
+	group  group // every goroutine started for the connection
 
-	leaving  atomic.Bool // later channel opens fail at once
-	opening  atomic.Int32
+	leaving  atomic.Bool  // later channel opens fail at once
 	opens    atomic.Int32 // channel opens and global requests since the last tick
 	liveness liveness
 	watch    *time.Timer // calls look
-	draining atomic.Bool
 	probe    probe
 
 	mu       sync.Mutex // guards the rest
 	forwards map[bind]*Forward
 	sessions map[*Session]struct{}
-	channels map[*Channel]struct{}
 }
 
-func newConn(s *Server, sock *socket, sc *ssh.ServerConn) (*Conn, error) {
+// newConn makes a connection of a client that has logged in by l and was told
+// so.
+func newConn(s *Server, l *login) (*Conn, error) {
 	c := &Conn{
-		srv: s, sock: sock, ssh: sc, opened: time.Now(),
-		enter:    make(chan chan struct{}),
+		srv: s, sock: l.sock, meta: l.meta, perms: l.perms, opened: time.Now(),
+		mux:      mux{transport: l.transport, events: newQueue[event]()},
 		forwards: map[bind]*Forward{},
 		sessions: map[*Session]struct{}{},
-		channels: map[*Channel]struct{}{},
 	}
+	c.mux.conn = c
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.probe.conn = c
 	h, err := s.Connected(c)
@@ -70,21 +70,21 @@ func newConn(s *Server, sock *socket, sc *ssh.ServerConn) (*Conn, error) {
 }
 
 // Permissions are what Authenticate returned for the key that signed.
-func (c *Conn) Permissions() *ssh.Permissions { return c.ssh.Permissions }
+func (c *Conn) Permissions() *ssh.Permissions { return c.perms }
 
 // User is the login name the client sent: a hint, never an identity.
-func (c *Conn) User() string { return c.ssh.User() }
+func (c *Conn) User() string { return c.meta.User() }
 
 // RemoteAddr is the client's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
 
 // ClientVersion is the client's version line, as it came from the wire.
-func (c *Conn) ClientVersion() string { return string(c.ssh.ClientVersion()) }
+func (c *Conn) ClientVersion() string { return string(c.meta.ClientVersion()) }
 
 // Cipher is the name of the cipher that was agreed on for what the client
 // sends (RFC 4253, section 6.3), as "aes128-gcm@openssh.com".
 func (c *Conn) Cipher() string {
-	if m, ok := c.ssh.Conn.(ssh.AlgorithmsConnMetadata); ok {
+	if m, ok := c.meta.(ssh.AlgorithmsConnMetadata); ok {
 		return m.Algorithms().Read.Cipher
 	}
 	return ""
@@ -106,56 +106,43 @@ func (c *Conn) Close(cause error) {
 
 // serve is the connection's loop: it returns when the client is gone and
 // everything started for it has ended.
-func (c *Conn) serve(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
+func (c *Conn) serve() {
 	defer c.end()
+	c.sock.attach(&c.mux)
+	c.mux.take() // what came before the reader knew where to
 	c.goRun("announce", c.announceHostKeys)
 	c.mu.Lock()
 	c.watch = time.AfterFunc(c.srv.tick, c.look)
 	c.mu.Unlock()
-	for reqs != nil || chans != nil {
-		select {
-		case r, ok := <-reqs:
-			if !ok {
-				reqs = nil
-				c.cancel(ErrHungUp)
-				continue
-			}
-			c.request(r)
-		case nc, ok := <-chans:
-			if !ok {
-				chans = nil
-				c.cancel(ErrHungUp)
-				continue
-			}
-			c.pending(reqs)
-			c.channel(nc)
-		case seen := <-c.enter:
-			c.pending(reqs)
-			c.pendingOpens(chans)
-			close(seen)
+	for {
+		e, ok := c.mux.events.pop()
+		if !ok {
+			return
 		}
+		c.event(e)
 	}
 }
 
-// pending answers the global requests that have arrived by now. The library
-// hands requests and channels over on two Go channels, which forgets their
-// order; a forward that the client asked for before it opened a session, or
-// before its session spoke, is in reqs by the time the other is seen.
-func (c *Conn) pending(reqs <-chan *ssh.Request) {
-	for range len(reqs) {
-		if r, ok := <-reqs; ok {
-			c.request(r)
-		}
+// event serves one thing that has come, in the order in which it came.
+func (c *Conn) event(e event) {
+	switch {
+	case e.request != nil:
+		c.request(e.request)
+	case e.open != nil:
+		c.channel(e.open)
+	case e.served != nil:
+		close(e.served)
+	case e.hungUp:
+		c.mux.finish() // which may bring more
 	}
 }
 
-// pendingOpens takes the channel opens that have arrived by now.
-func (c *Conn) pendingOpens(chans <-chan ssh.NewChannel) {
-	for range len(chans) {
-		if nc, ok := <-chans; ok {
-			c.channel(nc)
-		}
-	}
+// served gives a channel that is closed when all that has come by now has been
+// served; never, where the connection ends before.
+func (c *Conn) served() <-chan struct{} {
+	e := event{served: make(chan struct{})}
+	c.mux.events.push(e, 0)
+	return e.served
 }
 
 // end waits for all that was started for the connection, in the order of
@@ -164,11 +151,7 @@ func (c *Conn) end() {
 	c.leaving.Store(true)
 	c.cancel(ErrHungUp)
 	c.sock.Close()
-	takeAhead(ahead(c.ssh.Conn))
 	c.probe.stop()
-	for _, k := range c.openChannels() {
-		k.Close()
-	}
 	c.watch.Stop()
 	c.group.wait()
 	c.handler.Closed(context.Cause(c.ctx))
@@ -210,7 +193,6 @@ func (c *Conn) look() {
 		c.Close(err)
 		return
 	}
-	c.drainChannels()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.watch.Reset(c.srv.tick)
@@ -227,11 +209,8 @@ func (c *Conn) flood() bool {
 
 // request answers one global request, in the order of arrival: replies carry
 // no id (RFC 4254, section 4).
-func (c *Conn) request(r *ssh.Request) {
-	defer c.recover("request") // the loop goes on: it has to drain
-	if c.flood() {
-		return
-	}
+func (c *Conn) request(r *request) {
+	defer c.recover("request")
 	switch r.Type {
 	case "tcpip-forward":
 		c.forward(r)
@@ -248,12 +227,9 @@ func (c *Conn) request(r *ssh.Request) {
 }
 
 // channel takes or refuses one channel the client opens.
-func (c *Conn) channel(nc ssh.NewChannel) {
+func (c *Conn) channel(nc *newChannel) {
 	defer c.recover("channel")
-	if c.flood() {
-		return
-	}
-	switch nc.ChannelType() {
+	switch nc.open.Kind {
 	case "session":
 		c.session(nc)
 	case "direct-tcpip":

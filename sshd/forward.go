@@ -3,10 +3,11 @@ package sshd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"time"
+
+	"adit/tcp"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -29,7 +30,7 @@ type bind struct {
 // Forward is one remote forward, from tcpip-forward to its end.
 type Forward struct {
 	conn *Conn
-	req  *ssh.Request
+	req  *request
 	bind bind // port is the granted one after Accept
 	// Repeated is set when the connection has a forward of the same address
 	// and port already: ssh could only ever reach the first.
@@ -89,7 +90,7 @@ func (f *Forward) decide(ok bool, payload []byte) {
 }
 
 // forward starts one remote forward and waits for its reply to be sent.
-func (c *Conn) forward(r *ssh.Request) {
+func (c *Conn) forward(r *request) {
 	var m bind
 	if ssh.Unmarshal(r.Payload, &m) != nil {
 		r.Reply(false, nil)
@@ -146,7 +147,7 @@ func (c *Conn) dropForward(f *Forward) {
 
 // cancelForward ends a forward of this connection; the reply follows only
 // when ServeForward has returned, so that the name is free by then.
-func (c *Conn) cancelForward(r *ssh.Request) {
+func (c *Conn) cancelForward(r *request) {
 	var m bind
 	if ssh.Unmarshal(r.Payload, &m) != nil {
 		r.Reply(false, nil)
@@ -171,18 +172,18 @@ func (c *Conn) cancelForward(r *ssh.Request) {
 }
 
 // direct answers ssh -L, -W and -J (RFC 4254, section 7.2).
-func (c *Conn) direct(nc ssh.NewChannel) {
+func (c *Conn) direct(nc *newChannel) {
 	var m struct {
 		Host       string
 		Port       uint32
 		OriginHost string
 		OriginPort uint32
 	}
-	if ssh.Unmarshal(nc.ExtraData(), &m) != nil {
+	if ssh.Unmarshal(nc.open.Extra, &m) != nil {
 		nc.Reject(ssh.ConnectionFailed, "adit: malformed direct-tcpip request")
 		return
 	}
-	if c.channelCount() >= maxChannels {
+	if c.mux.liveCount() >= maxChannels {
 		nc.Reject(ssh.ResourceShortage, "adit: too many streams at once")
 		return
 	}
@@ -208,12 +209,12 @@ func originator(visitor net.Addr) (host string, port uint32) {
 	return ip.String(), uint32(max(a.Port, 1))
 }
 
-// refusedOpen words why a channel open failed in the standard errors that
-// callers look for.
-func refusedOpen(err error) error {
-	var o *ssh.OpenChannelError
-	if errors.As(err, &o) {
-		return &dialError{fmt.Sprintf("the client answered: %s", o.Reason), errRefusedConn}
+// join connects a channel that the client opens with a connection.
+func (c *Conn) join(nc *newChannel, target net.Conn) {
+	k, err := nc.Accept(false)
+	if err != nil {
+		target.Close()
+		return
 	}
-	return &dialError{"the connection has ended", net.ErrClosed}
+	tcp.Splice(k, target, 0)
 }

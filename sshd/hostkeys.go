@@ -14,11 +14,11 @@ func (c *Conn) announceHostKeys() {
 	for _, k := range c.srv.HostKeys {
 		payload = append(payload, ssh.Marshal(struct{ Blob string }{string(k.PublicKey().Marshal())})...)
 	}
-	c.ssh.SendRequest("hostkeys-00@openssh.com", false, payload)
+	c.mux.tell("hostkeys-00@openssh.com", payload)
 }
 
 // proveHostKeys signs for each key the client asks about, or fails.
-func (c *Conn) proveHostKeys(r *ssh.Request) {
+func (c *Conn) proveHostKeys(r *request) {
 	rest, reply := r.Payload, []byte(nil)
 	for n := 0; len(rest) > 0 && n < len(c.srv.HostKeys); n++ {
 		var m struct {
@@ -44,7 +44,7 @@ func (c *Conn) prove(blob []byte) []byte {
 			continue
 		}
 		sig, err := signHostKey(k, ssh.Marshal(struct{ Name, Session, Blob string }{
-			"hostkeys-prove-00@openssh.com", string(c.ssh.SessionID()), string(blob)}))
+			"hostkeys-prove-00@openssh.com", string(c.meta.SessionID()), string(blob)}))
 		if err != nil {
 			return nil
 		}

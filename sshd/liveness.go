@@ -66,7 +66,7 @@ func (c *Conn) ask() {
 // ping sends keepalive@openssh.com and waits for any answer. It reports
 // whether one came; without one the connection has ended.
 func (c *Conn) ping() bool {
-	_, _, err := c.ssh.SendRequest("keepalive@openssh.com", true, nil)
+	_, err := c.mux.ask("keepalive@openssh.com", nil)
 	return err == nil
 }
 

@@ -133,6 +133,14 @@ func (ts *testServer) connect() net.Conn {
 	return near
 }
 
+// drain waits for the end of a closed client: the library's own loop ends only
+// when somebody takes what it still has to hand over.
+func drain(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
+	go ssh.DiscardRequests(reqs)
+	for range chans {
+	}
+}
+
 // client is an SSH client whose incoming requests and channels the test
 // answers by itself, or leaves to answerAll.
 type client struct {

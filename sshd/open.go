@@ -3,9 +3,9 @@ package sshd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -33,130 +33,102 @@ type dialError struct {
 func (e *dialError) Error() string { return e.text }
 func (e *dialError) Unwrap() error { return e.err }
 
+var errEnded = &dialError{"the connection has ended", net.ErrClosed}
+
 // DialContext opens one stream to the local service: one forwarded-tcpip
 // channel (RFC 4254, section 7.2), which the client confirms only after its
-// own connect has succeeded. The caller owns the connection. Errors wrap
-// syscall.ECONNREFUSED, os.ErrDeadlineExceeded, net.ErrClosed or ErrBusy.
+// own connect has succeeded. The caller owns the connection, a *Channel. Errors
+// wrap syscall.ECONNREFUSED, os.ErrDeadlineExceeded, net.ErrClosed or ErrBusy,
+// or are ctx's cause.
 func (f *Forward) DialContext(ctx context.Context, visitor net.Addr) (net.Conn, error) {
-	c := f.conn
-	o, err := f.newOpen(visitor)
+	k, err := f.open(visitor)
 	if err != nil {
 		return nil, err
-	}
-	if !c.goRun("open", o.run) {
-		c.opening.Add(-1)
-		return nil, &dialError{"the connection has ended", net.ErrClosed}
 	}
 	limit := time.NewTimer(openLimit)
 	defer limit.Stop()
 	select {
-	case <-o.done:
-		return o.take()
+	case err = <-k.answer:
 	case <-limit.C:
-		return o.abandon(&dialError{"the client did not answer the channel open", os.ErrDeadlineExceeded})
+		err = k.giveUp(&dialError{"the client did not answer the channel open", os.ErrDeadlineExceeded})
 	case <-ctx.Done():
-		return o.abandon(&dialError{"given up", context.Cause(ctx)})
-	case <-c.ctx.Done():
-		return o.abandon(&dialError{"the connection has ended", net.ErrClosed})
+		err = k.giveUp(&dialError{"given up", context.Cause(ctx)})
+	case <-f.conn.ctx.Done():
+		err = k.giveUp(errEnded)
 	}
-}
-
-// Open is DialContext for a caller whose goroutine may wait for as long as
-// the connection lives: the library offers no way to stop waiting for a
-// client's answer, and a goroutine that can is two hand-overs more for every
-// visitor. late is called, from another goroutine, where the answer takes too
-// long; Open returns all the same only when it has come.
-func (f *Forward) Open(visitor net.Addr, late func()) (net.Conn, error) {
-	o, err := f.newOpen(visitor)
 	if err != nil {
 		return nil, err
 	}
-	limit := time.AfterFunc(openLimit, late)
-	defer limit.Stop()
-	o.run()
-	return o.take()
+	return k, nil
 }
 
-// newOpen begins an open, if there may be one more.
-func (f *Forward) newOpen(visitor net.Addr) (*open, error) {
+// open asks the client for a channel; the answer comes to k.answer.
+func (f *Forward) open(visitor net.Addr) (*Channel, error) {
 	c := f.conn
 	if c.leaving.Load() || f.ctx.Err() != nil {
 		return nil, &dialError{"the tunnel has ended", net.ErrClosed}
 	}
-	if !c.mayOpen() {
+	k := newChannelOf(c)
+	k.visitor, k.opening, k.answer = visitor, true, make(chan error, 1)
+	if !c.mux.add(k) {
+		if c.ctx.Err() != nil {
+			return nil, errEnded
+		}
 		return nil, &dialError{"too many streams at once", ErrBusy}
 	}
-	return &open{f: f, visitor: visitor, done: make(chan struct{})}, nil
-}
-
-// mayOpen counts one more open under way, if there is room for its channel.
-func (c *Conn) mayOpen() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if int(c.opening.Load())+len(c.channels) >= maxChannels {
-		return false
-	}
-	c.opening.Add(1)
-	return true
-}
-
-// open is one channel open under way: the library offers no way to stop
-// waiting for its answer, so the answer may come to nobody.
-type open struct {
-	f       *Forward
-	visitor net.Addr
-	done    chan struct{}
-
-	mu    sync.Mutex
-	ch    *Channel
-	err   error
-	alone bool // nobody waits any more
-}
-
-func (o *open) run() {
-	c := o.f.conn
-	host, port := originator(o.visitor)
-	ch, reqs, err := c.ssh.OpenChannel("forwarded-tcpip", ssh.Marshal(struct {
+	host, port := originator(visitor)
+	c.mux.write(ssh.Marshal(channelOpenMsg{"forwarded-tcpip", k.id, firstWindow, maxData, ssh.Marshal(struct {
 		Addr       string
 		Port       uint32
 		OriginAddr string
 		OriginPort uint32
-	}{o.f.bind.Addr, o.f.bind.Port, host, port}))
-	if err != nil {
-		c.opening.Add(-1)
-		if _, answered := errors.AsType[*ssh.OpenChannelError](err); !answered {
-			c.sock.dead.Store(true)
+	}{f.bind.Addr, f.bind.Port, host, port})}))
+	return k, nil // where that failed the connection has ended, which is an answer
+}
+
+// answered takes the client's answer to our open.
+func (k *Channel) answered(p []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.opening {
+		return fmt.Errorf("%w: it answered what was not asked", errProtocol)
+	}
+	var yes channelConfirmMsg
+	var no channelRefusedMsg
+	if p[0] == msgChannelRefused {
+		if err := unmarshal(p, &no); err != nil {
+			return err
 		}
-		o.finish(nil, refusedOpen(err))
-		return
+		k.opening = false
+		k.conn.mux.remove(k)
+		k.conn.mux.forget()
+		k.answer <- &dialError{fmt.Sprintf("the client answered: %s", ssh.RejectionReason(no.Reason)), errRefusedConn}
+		return nil
 	}
-	o.finish(c.newChannel(ch, reqs, o.visitor, 1), nil)
+	if err := unmarshal(p, &yes); err != nil {
+		return err
+	}
+	if yes.MaxData < dataHead || yes.MaxData > 1<<31 {
+		return malformed(p)
+	}
+	k.opening = false
+	k.confirmed(yes.Sender, yes.Window, yes.MaxData)
+	if k.alone || k.conn.leaving.Load() {
+		k.conn.mux.later(func() { k.Close() })
+	}
+	k.answer <- nil
+	return nil
 }
 
-func (o *open) finish(ch *Channel, err error) {
-	o.mu.Lock()
-	o.ch, o.err = ch, err
-	alone := o.alone
-	o.mu.Unlock()
-	close(o.done)
-	if alone && ch != nil {
-		ch.Close()
+// giveUp ends the wait for the client's answer. One that comes later finds the
+// channel alone, and closes it.
+func (k *Channel) giveUp(err error) error {
+	k.mu.Lock()
+	k.alone = true
+	opened := !k.opening
+	k.mu.Unlock()
+	if opened && <-k.answer == nil {
+		k.Close()
 	}
-}
-
-func (o *open) take() (net.Conn, error) {
-	if o.err != nil {
-		return nil, o.err
-	}
-	return o.ch, nil
-}
-
-func (o *open) abandon(err error) (net.Conn, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.alone = true
-	if o.ch != nil {
-		o.ch.Close()
-	}
-	return nil, err
+	return err
 }

@@ -28,16 +28,6 @@ const (
 	msgServiceAccept  = 6
 	msgUserAuthReq    = 50
 	msgUserAuthFail   = 51
-	msgUserAuthOK     = 52
-	msgGlobalRequest  = 80
-	msgRequestSuccess = 81
-	msgRequestFailure = 82
-	msgChannelOpen    = 90
-	msgChannelConfirm = 91
-	msgChannelData    = 94
-	msgChannelEOF     = 96
-	msgChannelRequest = 98
-	msgChannelSuccess = 99
 )
 
 // raw is a client that can send anything at any time: a library's would not.

@@ -190,7 +190,7 @@ func (s *Server) serveConn(nc net.Conn) {
 	tune(nc)
 	sock := &socket{Conn: nc}
 	defer sock.Close()
-	c, chans, reqs, err := s.handshake(sock)
+	c, err := s.handshake(sock)
 	if err != nil {
 		s.logHandshake(nc, err)
 		return
@@ -199,7 +199,7 @@ func (s *Server) serveConn(nc net.Conn) {
 		c.Close(net.ErrClosed) // and let serve end what Connected began
 	}
 	defer s.untrack(c)
-	c.serve(chans, reqs)
+	c.serve()
 }
 
 // recover keeps a panic to the connection that caused it.

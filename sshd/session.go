@@ -37,7 +37,7 @@ type Session struct {
 	conn  *Conn
 	heard atomic.Bool // the handler has decided about pending forwards
 	// channel is set when gliderlabs has accepted it.
-	channel atomic.Pointer[gossh.Channel]
+	channel atomic.Pointer[Channel]
 	notices atomic.Int32
 
 	sess   ssh.Session // set before ServeSession
@@ -144,8 +144,10 @@ func (c *Conn) lastSession(s *Session) bool {
 // leave closes every forwarded channel and then, unless the client does it
 // first, the connection.
 func (c *Conn) leave() {
-	for _, k := range c.openChannels() {
-		k.Close()
+	for _, k := range c.mux.all() {
+		if k.requests == nil {
+			k.Close()
+		}
 	}
 	c.goRun("leave", func() {
 		select {
@@ -176,7 +178,7 @@ func (c *Conn) HangUp(cause error) { c.hangUp(cause) }
 
 // session takes a session channel and hands its requests, filtered, to
 // gliderlabs' session handling.
-func (c *Conn) session(nc gossh.NewChannel) {
+func (c *Conn) session(nc *newChannel) {
 	s := &Session{conn: c, winch: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
 	if !c.addSession(s) {
@@ -187,7 +189,8 @@ func (c *Conn) session(nc gossh.NewChannel) {
 		defer c.lastSession(s)
 		defer s.cancel()
 		srv := &ssh.Server{Handler: s.handle}
-		ssh.DefaultSessionHandler(srv, c.ssh, &filter{NewChannel: nc, s: s}, newGlidContext(c))
+		sc := &gossh.ServerConn{Conn: c.meta.(gossh.Conn), Permissions: c.perms}
+		ssh.DefaultSessionHandler(srv, sc, &filter{open: nc, s: s}, newGlidContext(c))
 	})
 }
 
@@ -246,7 +249,7 @@ func (s *Session) Notice(text string) {
 	written := make(chan struct{})
 	s.conn.goRun("notice", func() {
 		defer close(written)
-		io.WriteString((*ch).Stderr(), text)
+		io.WriteString(ch.Stderr(), text)
 	})
 	select {
 	case <-written:

@@ -39,8 +39,7 @@ func (f *Forward) Settle(ctx context.Context, released <-chan struct{}) error {
 	limit := time.NewTimer(settleLimit)
 	defer limit.Stop()
 	quiet := f.conn.probe.after(2)
-	var ask chan<- chan struct{} // the connection's loop, once it is to be asked
-	var seen chan struct{}
+	var seen <-chan struct{}
 	for {
 		select {
 		case <-released:
@@ -49,10 +48,8 @@ func (f *Forward) Settle(ctx context.Context, released <-chan struct{}) error {
 			return nil
 		case <-quiet:
 			// A session's open may have arrived and wait behind another
-			// forward's reply: the loop is asked to look at it first.
-			quiet, ask, seen = nil, f.conn.enter, make(chan struct{})
-		case ask <- seen:
-			ask = nil
+			// forward's reply.
+			quiet, seen = nil, f.conn.served()
 		case <-seen:
 			if !f.conn.sessionSilent() {
 				return context.Cause(ctx) // the session may have cancelled it

