@@ -2,7 +2,16 @@
 
 package tcp
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+)
 
-// rawReader has nothing to offer here.
+// rawReader and newTrial have nothing to offer here.
 func rawReader(syscall.RawConn) reader { return nil }
+
+type trial struct{ total int64 }
+
+func newTrial(*net.TCPConn) *trial { return nil }
+
+func (t *trial) write([]byte) int { return 0 }

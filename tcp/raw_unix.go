@@ -4,6 +4,7 @@ package tcp
 
 import (
 	"io"
+	"net"
 	"os"
 	"syscall"
 )
@@ -16,7 +17,7 @@ func rawReader(raw syscall.RawConn) reader {
 		err = raw.Read(func(fd uintptr) bool {
 			buf = buffers.Get().(*[]byte)
 			for {
-				n, rerr = syscall.Read(int(fd), *buf)
+				n, rerr = syscall.Read(int(fd), (*buf)[headroom:])
 				if rerr != syscall.EINTR {
 					break
 				}
@@ -37,4 +38,41 @@ func rawReader(raw syscall.RawConn) reader {
 		}
 		return buf, max(n, 0), err
 	}
+}
+
+// trial writes to a socket what that takes at once.
+type trial struct {
+	raw   syscall.RawConn
+	f     func(fd uintptr) bool
+	p     []byte
+	n     int
+	total int64 // bytes taken by all calls
+}
+
+// newTrial is nil where c cannot be tried.
+func newTrial(c *net.TCPConn) *trial {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	t := &trial{raw: raw}
+	t.f = t.once
+	return t
+}
+
+// write returns how much of p was taken. An error shows at the next write that
+// waits.
+func (t *trial) write(p []byte) int {
+	t.p, t.n = p, 0
+	t.raw.Write(t.f)
+	t.p = nil
+	t.total += int64(t.n)
+	return t.n
+}
+
+func (t *trial) once(fd uintptr) bool {
+	if n, err := syscall.Write(int(fd), t.p); err == nil {
+		t.n = n
+	}
+	return true
 }

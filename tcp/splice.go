@@ -17,7 +17,11 @@ import (
 // is 32 KiB, and two of them make one write to the public side.
 const bufferSize = 64 << 10
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
+// headroom is the room before the bytes in a buffer, for who has to put a head
+// there: an SSH channel's is nine bytes.
+const headroom = 16
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, headroom+bufferSize); return &b }}
 
 // halfCloser is a connection whose sending direction can be ended alone, as
 // *net.TCPConn and an SSH channel can.
@@ -82,6 +86,16 @@ type packets interface {
 	ReadBuffers(dst [][]byte) ([][]byte, error)
 }
 
+// pusher is a source of packets that can do without its reader while all that
+// arrives is taken at once: see Push of an SSH channel.
+type pusher interface{ Push(func(p []byte) int) }
+
+// behindWriter is a connection that can write without a copy where there is
+// room before the bytes: see WriteBehind of an SSH channel.
+type behindWriter interface {
+	WriteBehind(p []byte, room int) (int, error)
+}
+
 // atOnce is how many packets go into one write.
 const atOnce = 16
 
@@ -96,7 +110,7 @@ func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
 	for {
 		buf, r, rerr := read()
 		if r > 0 {
-			w, werr := s.write(dst, (*buf)[:r])
+			w, werr := s.write(dst, (*buf)[:headroom+r])
 			n += int64(w)
 			if werr != nil {
 				rerr = werr
@@ -116,7 +130,13 @@ func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
 
 // relayPackets is relay for a source that has its packets in memory already:
 // they go out as they are, several in one writev.
-func (s *splice) relayPackets(dst net.Conn, src packets) (n int64, err error) {
+func (s *splice) relayPackets(dst *net.TCPConn, src packets) (n int64, err error) {
+	if p, ok := src.(pusher); ok {
+		if t := newTrial(dst); t != nil {
+			p.Push(t.write)
+			defer func() { n += t.total }()
+		}
+	}
 	for {
 		var room [atOnce][]byte
 		got, rerr := src.ReadBuffers(room[:0])
@@ -163,12 +183,19 @@ func (s *splice) extend(dst net.Conn) error {
 	return dst.SetWriteDeadline(time.Now().Add(s.stall))
 }
 
-func (s *splice) write(dst net.Conn, p []byte) (n int, err error) {
+// write sends what is in a buffer behind its headroom.
+func (s *splice) write(dst net.Conn, buf []byte) (n int, err error) {
+	behind, _ := dst.(behindWriter)
 	for {
 		if err := s.extend(dst); err != nil {
 			return n, err
 		}
-		w, err := dst.Write(p[n:])
+		var w int
+		if behind != nil {
+			w, err = behind.WriteBehind(buf[n:], headroom)
+		} else {
+			w, err = dst.Write(buf[headroom+n:])
+		}
 		n += w
 		if slow(int64(w), err) {
 			continue
@@ -218,7 +245,7 @@ func (p *Peeked) readAgain() reader {
 
 func readInto(c net.Conn) (*[]byte, int, error) {
 	buf := buffers.Get().(*[]byte)
-	n, err := c.Read(*buf)
+	n, err := c.Read((*buf)[headroom:])
 	return buf, n, err
 }
 
