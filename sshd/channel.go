@@ -44,10 +44,13 @@ type Channel struct {
 	credit   int64    // what the client may still send
 	consumed int64    // read, and not given back to the client's credit
 	growth   growth
-	push     func(p []byte) int // see Push
-	waiting  bool               // the reader waits
-	late     bool               // the read deadline has passed
-	readBy   time.Time          // zero: no deadline
+	lent     Borrower  // nil: nobody
+	loans    int       // how often it was lent
+	lending  bool      // lent is being called
+	told     bool      // lent was told of the end
+	waiting  bool      // the reader waits
+	late     bool      // the read deadline has passed
+	readBy   time.Time // zero: no deadline
 
 	window  int64 // what we may still send
 	sending int   // messages that are being sent
@@ -109,8 +112,7 @@ func (k *Channel) packet(p []byte) error {
 	return nil // answers to requests of ours, which want none
 }
 
-// receive takes data. Where the reader waits and has lent a way to pass it on,
-// that is tried first.
+// receive takes data.
 func (k *Channel) receive(p []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -120,12 +122,12 @@ func (k *Channel) receive(p []byte) error {
 	if k.closed || k.gotEOF || k.gotClose {
 		return nil
 	}
-	if k.push != nil && k.waiting && k.unread == 0 {
-		n := k.push(p)
+	if k.lent != nil {
+		n := k.lend(p, nil)
 		k.announceLater(k.consume(n))
 		p = p[n:]
 	}
-	if len(p) == 0 {
+	if len(p) == 0 || k.closed {
 		return nil
 	}
 	k.arrived = append(k.arrived, p)
@@ -180,8 +182,14 @@ func (k *Channel) ends(what *bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	*what = true
+	k.wake()
+}
+
+// wake tells everybody who waits of an end. k.mu is held.
+func (k *Channel) wake() {
 	k.came.Broadcast()
 	k.room.Broadcast()
+	k.endLoan()
 }
 
 // peerClosed takes the client's close, which is to be answered by ours. Where
@@ -191,12 +199,11 @@ func (k *Channel) peerClosed() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.gotClose = true
-	k.came.Broadcast()
-	k.room.Broadcast()
+	k.wake()
 	if k.requests != nil {
 		k.requests.close()
 	}
-	about := k.sentEOF && k.waiting && k.unread == 0
+	about := k.sentEOF && (k.waiting || k.told) && k.unread == 0
 	if !about && k.dueClose() {
 		k.conn.mux.later(k.sendClose)
 	}
@@ -209,8 +216,7 @@ func (k *Channel) peerClosed() {
 func (k *Channel) cutOff() {
 	k.mu.Lock()
 	k.cut = true
-	k.came.Broadcast()
-	k.room.Broadcast()
+	k.wake()
 	if k.opening {
 		k.opening = false
 		k.answer <- errEnded
@@ -347,14 +353,63 @@ func (k *Channel) ReadBuffers(dst [][]byte) ([][]byte, error) {
 	return dst, nil
 }
 
-// Push lends a way to pass data on. While the channel's reader waits, and
-// nothing else has arrived, each packet goes to f first, on the goroutine that
-// has read it, so that nobody is woken for it. f must not wait, nor use the
-// channel; it returns how many bytes it has taken. The rest is the reader's.
-func (k *Channel) Push(f func(p []byte) int) {
+// Borrower is who gets what arrives on a channel in place of a reader. It is
+// called by the goroutine that has read it from the connection: it must not
+// wait, and must send nothing on the connection. It returns how much of p it
+// has taken, and whether it wants more. Where that is not all of p, or more is
+// false, the loan is over, and the rest and what comes after it is for a reader.
+// The last call is with end, which is what a Read would return.
+type Borrower = func(p []byte, end error) (n int, more bool)
+
+// Lend lends the channel, so that nobody has to be woken for what arrives. It
+// reports false, and lends nothing, where something has arrived that was not
+// read, or there is an end.
+func (k *Channel) Lend(f Borrower) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.push = f
+	if k.unread > 0 || k.gotEOF || k.over() {
+		return false
+	}
+	k.lent = f
+	k.loans++
+	return true
+}
+
+// Recall ends the loan; the borrower is not called any more. It reports false,
+// and does nothing, where the loan is over or the borrower is being called.
+func (k *Channel) Recall() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.lent == nil || k.lending {
+		return false
+	}
+	k.lent = nil
+	return true
+}
+
+// lend calls the borrower. k.mu is held, but not meanwhile, when the channel
+// may be closed, or lent to somebody else.
+func (k *Channel) lend(p []byte, end error) (n int) {
+	f, loan := k.lent, k.loans
+	k.lending = true
+	k.mu.Unlock()
+	n, more := f(p, end)
+	k.mu.Lock()
+	k.lending = false
+	if k.loans == loan && (!more || n < len(p) || end != nil) {
+		k.lent = nil
+	}
+	k.endLoan()
+	return n
+}
+
+// endLoan tells the borrower of an end, unless it is being called. k.mu is
+// held.
+func (k *Channel) endLoan() {
+	if k.lent != nil && !k.lending && (k.gotEOF || k.over()) {
+		k.told = true
+		k.lend(nil, k.end())
+	}
 }
 
 // WaitRead returns when a Read would not block, so that a reader needs no
@@ -523,12 +578,11 @@ func (k *Channel) Close() error {
 		k.mu.Unlock()
 		return nil
 	}
-	k.closed, k.push = true, nil
+	k.closed = true
 	k.arrived, k.unread = nil, 0
 	send := k.dueClose()
-	k.came.Broadcast()
-	k.room.Broadcast()
 	k.stopTimers()
+	k.wake()
 	k.mu.Unlock()
 	k.growth.giveBack()
 	if k.requests == nil {

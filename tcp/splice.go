@@ -39,7 +39,9 @@ type halfCloser interface{ CloseWrite() error }
 func Splice(a, b net.Conn, stall time.Duration) (aToB, bToA int64, err error) {
 	s := &splice{a: a, b: b, stall: stall}
 	s.wait.Add(1)
-	go s.back()
+	if !s.lean() {
+		go s.back()
+	}
 	aToB = s.copy(b, a)
 	s.wait.Wait()
 	s.end()
@@ -69,15 +71,26 @@ func (s *splice) back() {
 func (s *splice) copy(dst, src net.Conn) (n int64) {
 	n, err := s.relay(dst, src)
 	if err == nil {
-		_, socket := Socket(dst)
-		if last := s.ended.Add(1) == 2; !last || !socket {
-			err = closeWrite(dst)
-		}
+		err = s.over(dst)
 	}
 	if err != nil {
-		s.once.Do(func() { s.err = err; Reset(s.a); Reset(s.b) })
+		s.fail(err)
 	}
 	return n
+}
+
+// over half-closes dst, for which there is no more.
+func (s *splice) over(dst net.Conn) error {
+	_, socket := Socket(dst)
+	if last := s.ended.Add(1) == 2; last && socket {
+		return nil
+	}
+	return closeWrite(dst)
+}
+
+// fail cuts both sides.
+func (s *splice) fail(err error) {
+	s.once.Do(func() { s.err = err; Reset(s.a); Reset(s.b) })
 }
 
 // packets is a connection that hands out what has arrived without copying it:
@@ -85,10 +98,6 @@ func (s *splice) copy(dst, src net.Conn) (n int64) {
 type packets interface {
 	ReadBuffers(dst [][]byte) ([][]byte, error)
 }
-
-// pusher is a source of packets that can do without its reader while all that
-// arrives is taken at once: see Push of an SSH channel.
-type pusher interface{ Push(func(p []byte) int) }
 
 // behindWriter is a connection that can write without a copy where there is
 // room before the bytes: see WriteBehind of an SSH channel.
@@ -131,12 +140,6 @@ func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
 // relayPackets is relay for a source that has its packets in memory already:
 // they go out as they are, several in one writev.
 func (s *splice) relayPackets(dst *net.TCPConn, src packets) (n int64, err error) {
-	if p, ok := src.(pusher); ok {
-		if t := newTrial(dst); t != nil {
-			p.Push(t.write)
-			defer func() { n += t.total }()
-		}
-	}
 	for {
 		var room [atOnce][]byte
 		got, rerr := src.ReadBuffers(room[:0])
