@@ -392,15 +392,20 @@ func (k *Channel) Recall() bool {
 func (k *Channel) lend(p []byte, end error) (n int) {
 	f, loan := k.lent, k.loans
 	k.lending = true
-	k.mu.Unlock()
-	n, more := f(p, end)
-	k.mu.Lock()
+	n, more := k.unlocked(f, p, end)
 	k.lending = false
 	if k.loans == loan && (!more || n < len(p) || end != nil) {
 		k.lent = nil
 	}
 	k.endLoan()
 	return n
+}
+
+// unlocked calls f without k.mu, which is held again afterwards, come what may.
+func (k *Channel) unlocked(f Borrower, p []byte, end error) (n int, more bool) {
+	k.mu.Unlock()
+	defer k.mu.Lock()
+	return f(p, end)
 }
 
 // endLoan tells the borrower of an end, unless it is being called. k.mu is

@@ -19,7 +19,7 @@ type lean struct {
 	s    *splice
 	from lender
 	dst  *net.TCPConn
-	to   *trial
+	to   *Trial
 }
 
 // lean begins the direction; false: there must be a goroutine for it.
@@ -29,7 +29,7 @@ func (s *splice) lean() bool {
 	if !ok1 || !ok2 {
 		return false
 	}
-	d := &lean{s: s, from: from, dst: dst, to: newTrial(dst)}
+	d := &lean{s: s, from: from, dst: dst, to: NewTrial(dst)}
 	if d.to == nil {
 		return false
 	}
@@ -48,7 +48,7 @@ func (d *lean) arrived(p []byte, end error) (n int, more bool) {
 	case end != nil:
 		go d.end(end) // which says goodbye to b, too
 	default:
-		if n = d.to.write(p); n < len(p) {
+		if n = d.to.Write(p); n < len(p) {
 			go d.catchUp()
 		}
 	}

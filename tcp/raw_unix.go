@@ -40,8 +40,8 @@ func rawReader(raw syscall.RawConn) reader {
 	}
 }
 
-// trial writes to a socket what that takes at once.
-type trial struct {
+// Trial is a socket that is written to only as far as it takes the bytes at once.
+type Trial struct {
 	raw   syscall.RawConn
 	f     func(fd uintptr) bool
 	p     []byte
@@ -49,20 +49,21 @@ type trial struct {
 	total int64 // bytes taken by all calls
 }
 
-// newTrial is nil where c cannot be tried.
-func newTrial(c *net.TCPConn) *trial {
+// NewTrial is nil where c cannot be tried. Write may be called from one goroutine
+// at a time.
+func NewTrial(c *net.TCPConn) *Trial {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil
 	}
-	t := &trial{raw: raw}
+	t := &Trial{raw: raw}
 	t.f = t.once
 	return t
 }
 
-// write returns how much of p was taken. An error shows at the next write that
+// Write returns how much of p was taken. An error shows at the next write that
 // waits.
-func (t *trial) write(p []byte) int {
+func (t *Trial) Write(p []byte) int {
 	t.p, t.n = p, 0
 	t.raw.Write(t.f)
 	t.p = nil
@@ -70,9 +71,24 @@ func (t *trial) write(p []byte) int {
 	return t.n
 }
 
-func (t *trial) once(fd uintptr) bool {
+func (t *Trial) once(fd uintptr) bool {
 	if n, err := syscall.Write(int(fd), t.p); err == nil {
 		t.n = n
 	}
 	return true
+}
+
+// Wait returns when a read of the socket would not wait: nil, or the error of a
+// read deadline that has passed or of a socket that was closed here.
+func (t *Trial) Wait() error { return t.raw.Read(readable) }
+
+// readable looks whether there are bytes, or an end.
+func readable(fd uintptr) bool {
+	var b [1]byte
+	for {
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if err != syscall.EINTR {
+			return err != syscall.EAGAIN
+		}
+	}
 }

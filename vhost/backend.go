@@ -50,8 +50,8 @@ type BackendOptions struct {
 	// StallTimeout is how long a visitor or the service may take none of the
 	// bytes it was sent. 0: 60 s.
 	StallTimeout time.Duration
-	// Observe is called after each exchange, on the visitor's goroutine: it
-	// must not block. The Exchange is used again; copy what is to be kept.
+	// Observe is called after each exchange, on the visitor's goroutine or on
+	// that which has read the answer: it must not block. The Exchange is used again; copy what is to be kept.
 	// nil: nobody observes, and nothing is gathered.
 	Observe func(*Exchange)
 }
@@ -255,22 +255,24 @@ func (b *Backend) add(up *upstream) (*upstream, error) {
 // put keeps a connection for the next request. A call is over; its connection
 // is h2c's.
 func (b *Backend) put(up *upstream) {
-	if up.call != nil {
+	if up.call != nil || !b.keep(up) {
 		b.drop(up)
-		return
 	}
+}
+
+// keep is put where there is room for one more idle connection.
+func (b *Backend) keep(up *upstream) bool {
 	up.in.release()
 	up.used = true
 	b.mu.Lock()
-	if b.closed == nil && len(b.idle) < mostIdle {
-		up.since = time.Now()
-		b.idle = append(b.idle, up)
-		b.startSweep()
-		b.mu.Unlock()
-		return
+	defer b.mu.Unlock()
+	if b.closed != nil || len(b.idle) >= mostIdle {
+		return false
 	}
-	b.mu.Unlock()
-	b.drop(up)
+	up.since = time.Now()
+	b.idle = append(b.idle, up)
+	b.startSweep()
+	return true
 }
 
 // drop ends a connection.

@@ -38,6 +38,7 @@ type exchange struct {
 	begun   bool   // the service has sent something
 	keep    bool   // the visitor may send another request
 	bad     bool   // the request was no request
+	told    bool   // the observer was told
 
 	sending sending // the part of the body that did not come with the head
 	seen    Exchange
@@ -137,6 +138,9 @@ func (x *exchange) relay() error {
 	x.see()
 	for fresh := false; ; fresh = true {
 		if err := x.send(fresh); err != nil {
+			return err
+		}
+		if done, err := x.prompt(); done {
 			return err
 		}
 		err := x.receive()
@@ -391,9 +395,10 @@ func (x *exchange) see() {
 
 // observe tells the observer.
 func (x *exchange) observe() {
-	if x.b == nil || x.b.o.Observe == nil {
+	if x.b == nil || x.b.o.Observe == nil || x.told {
 		return
 	}
+	x.told = true
 	x.seen.Duration = time.Since(x.seen.Start)
 	x.b.o.Observe(&x.seen)
 }

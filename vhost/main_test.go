@@ -79,7 +79,12 @@ func (b *Backend) sizes() (all, idle int) {
 	return b.count, len(b.idle)
 }
 
-func dialTo(addr string) Dial {
+// dialTo dials connections that can be lent, as an SSH channel can, so that
+// every test is one of prompt answers too.
+func dialTo(addr string) Dial { return dialLending(addr) }
+
+// dialPlain dials connections that cannot.
+func dialPlain(addr string) Dial {
 	return func(ctx context.Context, _ net.Addr) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", addr)

@@ -50,6 +50,7 @@ type visitor struct {
 	state  atomic.Int32
 	peer   atomic.Pointer[peer] // of its streams, if it speaks HTTP/2
 	watch  watch
+	prompt prompt
 
 	readBy, writeBy time.Time // the deadlines that conn has
 	stall           time.Duration
@@ -66,7 +67,7 @@ type visitor struct {
 func newVisitor(r *Router, c net.Conn) *visitor {
 	v := &visitor{r: r, conn: c, in: reader{conn: c, max: longestHead}, stall: defaultTimeout, fresh: true}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
-	v.watch.v = v
+	v.watch.v, v.prompt.v = v, v
 	_, secure := c.(*tls.Conn)
 	v.request = Request{Visitor: c.RemoteAddr(), TLS: secure || r.Proto == "https"}
 	v.client = clientLines(&v.request)

@@ -38,6 +38,8 @@ type watch struct {
 	late    *time.Timer // calls expire
 	lateFor uint64
 
+	lent bool // the visitor's goroutine waits for its next bytes, see prompt
+
 	done     chan struct{} // of the reader beside the exchange; nil: none
 	stopping bool          // the reader is to end
 	peek     [1]byte
@@ -71,9 +73,16 @@ func (w *watch) fire() {
 	w.mu.Lock()
 	w.running = false
 	switch {
-	case !w.on:
 	case w.armed != w.number:
-		w.rearm()
+		if w.on || w.lent {
+			w.rearm()
+		}
+	case w.lent:
+		w.v.prompt.rouse()
+		if w.on {
+			w.rearm()
+		}
+	case !w.on:
 	default:
 		w.slow = true
 		w.awaitAnswer()
@@ -186,6 +195,31 @@ func (w *watch) answered() {
 	if w.slow && w.late != nil {
 		w.late.Stop()
 	}
+}
+
+// lend lets the visitor's goroutine wait for the visitor's next bytes, unless
+// somebody does that already. A lull later it is roused.
+func (w *watch) lend() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lent = !w.slow && w.done == nil && !w.peeked && !w.left && !w.expired
+	return w.lent
+}
+
+// takeBack ends lend.
+func (w *watch) takeBack() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lent = false
+}
+
+// rest ends an exchange whose answer has gone out, and takes the connection
+// back from the watch, as detach does.
+func (w *watch) rest() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.on, w.up, w.waiting = false, nil, false
+	return !w.left && !w.expired
 }
 
 // upload makes the exchange's upload the reader: the buffer is its own until
