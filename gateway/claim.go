@@ -17,6 +17,15 @@ type request struct {
 	port uint32
 }
 
+// asked is the forward as permitlisten names it, without the port that a name
+// has unless another is asked for.
+func (r *request) asked() string {
+	if r.name != "" && r.port == 80 {
+		return r.name
+	}
+	return asked(r.host, r.port)
+}
+
 // claim reads what the client asks for and reserves it. The tunnel is
 // pending; the caller drops it.
 func (cl *client) claim(f *sshd.Forward, cancel context.CancelCauseFunc) (*Tunnel, *refusal) {
@@ -71,7 +80,7 @@ func (cl *client) enter(t *Tunnel, r *request) *refusal {
 	case len(cl.tunnels) >= maxForwards:
 		return refuseMaxForwards(maxForwards)
 	case r.port != 0 && !k.Options.PermitsListen(r.host, r.port):
-		return refuseKey(asked(r.host, r.port), k.Options.Listens())
+		return refuseKey(r.asked(), k.Options.Listens())
 	}
 	if n := k.Options.MaxTunnels; !cl.g.quota.take(k.Fingerprint, n) {
 		return refuseMaxTunnels(n)
@@ -241,7 +250,7 @@ func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
 	if ref != nil {
 		g.registry.giveBack(t)
 		if ref.Code == "no_port" && k.Options.Listens() != "" {
-			return refuseKey(asked(r.host, 0), k.Options.Listens())
+			return refuseKey(r.asked(), k.Options.Listens())
 		}
 		return ref
 	}
