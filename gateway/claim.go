@@ -245,7 +245,10 @@ func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
 	case r.port == 0:
 		slotName = "#" + strconv.Itoa(t.unnamed)
 	}
-	permits := func(port int) bool { return k.Options.PermitsListen(r.host, uint32(port)) }
+	taken := cl.ports()
+	permits := func(port int) bool {
+		return k.Options.PermitsListen(r.host, uint32(port)) && !slices.Contains(taken, port)
+	}
 	s, port, ref := g.registry.claimPort(k.User, slotName, int(r.port), permits)
 	if ref != nil {
 		g.registry.giveBack(t)
@@ -259,6 +262,18 @@ func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
 		return refuseTwice(uint32(port))
 	}
 	return nil
+}
+
+// ports are the TCP ports that the connection has by now.
+func (cl *client) ports() (taken []int) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	for t := range cl.tunnels {
+		if t.kind == kindTCP {
+			taken = append(taken, t.port)
+		}
+	}
+	return taken
 }
 
 // notFoughtOver refuses a takeover where connections of one user have taken

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -218,7 +219,10 @@ func (r *registry) claimPort(user, slotName string, want int, permits func(int) 
 		s, ref := r.openPort(user, "", want)
 		return s, want, ref
 	}
-	if p := r.portOf(user, slotName); p != 0 && permits(p) {
+	for _, p := range r.portsOf(user, slotName) {
+		if !permits(p) {
+			continue
+		}
 		if s, ref := r.openPort(user, slotName, p); ref == nil {
 			return s, p, nil
 		}
@@ -226,19 +230,24 @@ func (r *registry) claimPort(user, slotName string, want int, permits func(int) 
 	return r.anyPort(user, slotName, permits)
 }
 
-// portOf is the port that user's slotName was given, 0 for none.
-func (r *registry) portOf(user, slotName string) int {
-	for key, rec := range r.ledger.owned(bucketPorts, user, time.Now(), r.cfg.NameTTL) {
+// portsOf are the ports that user's slotName was given, the first one first:
+// there are more where that one could not be had for a while.
+func (r *registry) portsOf(user, slotName string) (given []int) {
+	mine := r.ledger.owned(bucketPorts, user, time.Now(), r.cfg.NameTTL)
+	for key, rec := range mine {
 		if p, _ := strconv.Atoi(key); rec.Slot == slotName && r.cfg.ports.Contains(p) {
-			return p
+			given = append(given, p)
 		}
 	}
+	slices.SortFunc(given, func(a, b int) int {
+		return mine[strconv.Itoa(a)].Created.Compare(mine[strconv.Itoa(b)].Created)
+	})
 	for p, s := range r.ports { // reserved, and not owned yet
-		if s.user == user && s.given == slotName {
-			return p
+		if s.user == user && s.given == slotName && !slices.Contains(given, p) {
+			given = append(given, p)
 		}
 	}
-	return 0
+	return given
 }
 
 // anyPort tries the range from a place that depends on the user and the
