@@ -86,6 +86,9 @@ func (cl *client) goLive(ctx context.Context, t *Tunnel) *refusal {
 	if ctx.Err() != nil {
 		return refuseBusy()
 	}
+	if err := new(options).read(keywords(cl.conn.User())); err != nil {
+		return &refusal{"option", err.Error()} // no session was there to say so
+	}
 	if t.session.Load() == nil {
 		t.session.Store(cl.firstSession())
 	}
