@@ -242,20 +242,12 @@ func (cl *client) Direct(context.Context, string, uint32, net.Addr) (net.Conn, e
 // Unsupported tells of a request that is not served here.
 func (cl *client) Unsupported(s *sshd.Session, what string) {
 	text := unsupported(what)
-	cl.g.log.Info("ssh: request refused", "user", cl.key().User, "what", printable(what, 64), "remote", cl.conn.RemoteAddr().String())
-	if s != nil {
-		s.Notice(text + "\n")
+	if s == nil {
+		cl.refuse(what, 0, &refusal{"unsupported", text})
 		return
 	}
-	if first := cl.firstSession(); first != nil {
-		first.warn(text)
-	} else {
-		cl.mu.Lock()
-		defer cl.mu.Unlock()
-		if len(cl.refused) < maxRefused {
-			cl.refused = append(cl.refused, refused{what, 0, &refusal{"unsupported", text}})
-		}
-	}
+	cl.g.log.Info("ssh: request refused", "user", cl.key().User, "what", printable(what, 64), "remote", cl.conn.RemoteAddr().String())
+	s.Notice(text + "\n")
 }
 
 func unsupported(what string) string {
