@@ -116,8 +116,7 @@ func (cl *client) drop(t *Tunnel) {
 	if s == nil {
 		return
 	}
-	t.over.Store(true)
-	s.announce()
+	s.forget(t)
 	if !s.live.Load() && cl.liveExcept(t) == 0 {
 		s.end(func() { s.s.Exit(exitRefused) })
 	}

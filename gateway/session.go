@@ -38,8 +38,9 @@ type session struct {
 	mu      sync.Mutex
 	lines   []line
 	dropped int
-	waiting []*Tunnel // to be announced, in the order they were asked for
-	leave   func()    // set once: how to end when the lines are written
+	waiting []*Tunnel          // to be announced, in the order they were asked for
+	shown   map[*Tunnel]string // announced ones, with the URL shown last
+	leave   func()             // set once: how to end when the lines are written
 	wake    chan struct{}
 }
 
@@ -59,7 +60,7 @@ func (cl *client) ServeSession(ctx context.Context, s *sshd.Session) {
 		s.Detach(exitUsage)
 		return
 	}
-	se := &session{s: s, client: cl, opt: opt, pty: s.PTY(), wake: make(chan struct{}, 1)}
+	se := &session{s: s, client: cl, opt: opt, pty: s.PTY(), shown: map[*Tunnel]string{}, wake: make(chan struct{}, 1)}
 	tunnels, told := cl.attach(se)
 	s.Heard()
 	if len(tunnels) == 0 && len(told) == 0 {
@@ -256,11 +257,20 @@ func (se *session) announce() {
 // for it, at once if it came later.
 func (se *session) show(t *Tunnel) {
 	se.mu.Lock()
-	if !slices.Contains(se.waiting, t) && !t.announced.Load() {
+	if _, announced := se.shown[t]; !announced && !slices.Contains(se.waiting, t) {
 		se.waiting = append(se.waiting, t)
 	}
 	se.mu.Unlock()
 	se.announce()
+}
+
+// forget is for a tunnel that has ended.
+func (se *session) forget(t *Tunnel) {
+	t.over.Store(true)
+	se.announce() // those that it held up
+	se.mu.Lock()
+	defer se.mu.Unlock()
+	delete(se.shown, t)
 }
 
 // next takes the next tunnel to be shown.
@@ -282,30 +292,25 @@ func (se *session) next() *Tunnel {
 
 // tunnelLive shows a tunnel's URL, once.
 func (se *session) tunnelLive(t *Tunnel) {
-	if t.announced.Swap(true) {
-		return
-	}
 	se.live.Store(true)
 	se.sayURL("tunnel.live", t)
 }
 
 // moved shows a tunnel's URL again if it is another one by now.
-func (se *session) moved(t *Tunnel) {
-	if t.announced.Load() {
-		se.sayURL("tunnel.moved", t)
-	}
-}
+func (se *session) moved(t *Tunnel) { se.sayURL("tunnel.moved", t) }
 
-// sayURL shows a tunnel's URL unless it is what was shown last. The lock is
-// held throughout, so that the last one shown is the last one found.
+// sayURL shows a tunnel's URL, the first time as tunnel.live and later only
+// if it is not what was shown last. The lock is held throughout, so that the
+// last one shown is the last one found.
 func (se *session) sayURL(name string, t *Tunnel) {
 	se.mu.Lock()
 	defer se.mu.Unlock()
 	url := t.url()
-	if t.shown == url {
+	last, announced := se.shown[t]
+	if announced != (name == "tunnel.moved") || last == url {
 		return
 	}
-	t.shown = url
+	se.shown[t] = url
 	text := url
 	if se.opt.json {
 		text = (&event{Event: name, Kind: t.kind, Name: &t.name, Port: &t.port, URL: url}).line()

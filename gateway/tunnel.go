@@ -47,16 +47,14 @@ type Tunnel struct {
 	host     string     // what permitlisten is matched against
 	unnamed  int        // index among the connection's unnamed forwards, -1 if named
 
-	released  chan struct{} // closed when its session has spoken
-	once      sync.Once
-	cancel    context.CancelCauseFunc
-	live      atomic.Bool
-	session   atomic.Pointer[session] // where it is shown, if anywhere
-	opened    time.Time               // when it went live
-	order     int                     // in which the connection asked
-	over      atomic.Bool             // it has ended
-	announced atomic.Bool             // its URL was shown
-	shown     string                  // that URL; its session's mu guards it
+	released chan struct{} // closed when its session has spoken
+	once     sync.Once
+	cancel   context.CancelCauseFunc
+	live     atomic.Bool
+	session  atomic.Pointer[session] // where it is shown, if anywhere
+	opened   time.Time               // when it went live
+	order    int                     // in which the connection asked
+	over     atomic.Bool             // it has ended
 
 	left    atomic.Bool    // kindHTTP: its certificate is left to its name's TLS tunnel
 	backend *vhost.Backend // kindHTTP
