@@ -239,14 +239,18 @@ func (cl *client) Direct(context.Context, string, uint32, net.Addr) (net.Conn, e
 }
 
 // Unsupported tells of a request that is not served here.
-func (cl *client) Unsupported(s *sshd.Session, what string) {
+func (cl *client) Unsupported(s *sshd.Session, what, bind string) {
 	text := unsupported(what)
 	if s == nil {
-		cl.refuse(what, 0, &refusal{"unsupported", text})
+		cl.refuse(bind, 0, &refusal{"unsupported", text})
 		return
 	}
 	cl.g.log.Info("ssh: request refused", "user", cl.key().User, "what", printable(what, 64), "remote", cl.conn.RemoteAddr().String())
-	s.Notice(text + "\n")
+	if what == "subsystem" { // ssh ends at that one
+		s.Notice(text + "\n")
+	} else {
+		s.Hold(text)
+	}
 }
 
 func unsupported(what string) string {

@@ -14,9 +14,14 @@ import (
 	"adit/vhost"
 )
 
-// maxLines is how many lines of requests wait for a slow terminal; what is
-// more is dropped, and counted aloud.
-const maxLines = 256
+const (
+	// maxLines is how many lines of requests wait for a slow terminal; what
+	// is more is dropped, and counted aloud.
+	maxLines = 256
+	// maxOwed is the same for lines that should not be lost: a client may
+	// take nothing and ask for one forward after the other.
+	maxOwed = 4096
+)
 
 // Exit statuses of a session.
 const (
@@ -56,13 +61,18 @@ func (cl *client) ServeSession(ctx context.Context, s *sshd.Session) {
 	if err != nil {
 		cl.withdrawPending()
 		s.Heard()
-		fmt.Fprintln(s.Stderr(), terminal(s, err.Error()))
+		for _, text := range append(s.Held(), err.Error()) {
+			fmt.Fprintln(s.Stderr(), terminal(s, text))
+		}
 		s.Detach(exitUsage)
 		return
 	}
 	se := &session{s: s, client: cl, opt: opt, pty: s.PTY(), shown: map[*Tunnel]string{}, wake: make(chan struct{}, 1)}
 	tunnels, told := cl.attach(se)
 	s.Heard()
+	for _, text := range s.Held() {
+		se.warn(text)
+	}
 	if len(tunnels) == 0 && len(told) == 0 {
 		se.greet()
 		s.Detach(exitOK)
@@ -180,11 +190,20 @@ func terminal(s *sshd.Session, text string) string {
 	return strings.ReplaceAll(text, "\n", "\r\n") + "\r"
 }
 
-// say appends a line that must not be lost.
+// say appends a line that should not be lost.
 func (se *session) say(stderr bool, text string) {
 	se.mu.Lock()
-	se.lines = append(se.lines, line{text, stderr})
-	se.mu.Unlock()
+	defer se.mu.Unlock()
+	se.add(line{text, stderr})
+}
+
+// add appends a line. se.mu is held.
+func (se *session) add(l line) {
+	if len(se.lines) >= maxOwed {
+		se.dropped++
+		return
+	}
+	se.lines = append(se.lines, l)
 	se.ring()
 }
 
@@ -315,8 +334,7 @@ func (se *session) sayURL(name string, t *Tunnel) {
 	if se.opt.json {
 		text = (&event{Event: name, Kind: t.kind, Name: &t.name, Port: &t.port, URL: url}).line()
 	}
-	se.lines = append(se.lines, line{text, false})
-	se.ring()
+	se.add(line{text, false})
 }
 
 // progress is news that is no error: those who asked for quiet do without.

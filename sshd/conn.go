@@ -240,7 +240,10 @@ func (c *Conn) request(r *ssh.Request) {
 	case "hostkeys-prove-00@openssh.com":
 		c.proveHostKeys(r)
 	case "streamlocal-forward@openssh.com":
-		c.handler.Unsupported(nil, r.Type)
+		var m struct{ Path string }
+		if ssh.Unmarshal(r.Payload, &m) == nil {
+			c.handler.Unsupported(nil, r.Type, m.Path)
+		}
 		r.Reply(false, nil)
 	default: // keepalive@openssh.com among them: any answer will do
 		r.Reply(false, nil)
