@@ -43,7 +43,7 @@ func (cl *client) claim(f *sshd.Forward, cancel context.CancelCauseFunc) (*Tunne
 	if custom && r.port != 80 && r.port != 443 {
 		return nil, refuseCustomPort(name, r.port)
 	}
-	t := &Tunnel{client: cl, fwd: f, name: r.name, host: r.host, cancel: cancel, released: make(chan struct{}), unnamed: -1}
+	t := &Tunnel{client: cl, fwd: f, name: r.name, host: r.host, cancel: cancel, released: make(chan struct{}), index: -1}
 	if ref := cl.enter(t, &r); ref != nil {
 		return nil, ref
 	}
@@ -85,10 +85,10 @@ func (cl *client) enter(t *Tunnel, r *request) *refusal {
 	if n := k.Options.MaxTunnels; !cl.g.quota.take(k.Fingerprint, n) {
 		return refuseMaxTunnels(n)
 	}
-	if r.name == "" && (r.port == 80 || r.port == 0) {
-		t.unnamed = cl.freeIndex(r.port == 80)
-	}
 	t.kind = kindOf(r.port)
+	if r.name == "" && r.port == 80 || r.port == 0 {
+		t.index = cl.freeIndex(t)
+	}
 	cl.asked++
 	t.order = cl.asked
 	cl.tunnels[t] = struct{}{}
@@ -114,13 +114,14 @@ func (cl *client) proven(t *Tunnel) *refusal {
 	return cl.g.proofs.prove(cl.g.ctx, t.name, cl.key().Identity)
 }
 
-// freeIndex is the lowest index that no unnamed http (or TCP) tunnel of the
-// connection has. cl.mu is held.
-func (cl *client) freeIndex(http bool) int {
+// freeIndex is the lowest index that none of the connection's tunnels of t's
+// kind has: for http among those without a name, for TCP among those that
+// asked for any port by the same name, or by none. cl.mu is held.
+func (cl *client) freeIndex(t *Tunnel) int {
 	var used []int
-	for t := range cl.tunnels {
-		if t.unnamed >= 0 && (t.kind == kindHTTP) == http {
-			used = append(used, t.unnamed)
+	for other := range cl.tunnels {
+		if other.index >= 0 && other.kind == t.kind && (t.kind == kindHTTP || other.name == t.name) {
+			used = append(used, other.index)
 		}
 	}
 	for i := 0; ; i++ {
@@ -155,7 +156,7 @@ func (cl *client) reserve(t *Tunnel, r *request) *refusal {
 func (cl *client) reserveHTTP(t *Tunnel, r *request) *refusal {
 	g, k := cl.g, cl.key()
 	if r.name == "" {
-		r.name = defaultName(g.state.secret, k.Identity, t.unnamed)
+		r.name = defaultName(g.state.secret, k.Identity, t.index)
 	}
 	if ref := cl.hold(t, r.name); ref != nil {
 		return ref
@@ -235,16 +236,12 @@ func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
 	if r.port != 0 && (r.port > 65535 || !g.cfg.ports.Contains(int(r.port))) || g.cfg.ports.Len() == 0 {
 		return refusePortRange(r.port, g.cfg.ports.String())
 	}
-	slotName := ""
-	switch {
-	case r.name != "":
+	if r.name != "" {
 		if ref := cl.hold(t, r.name); ref != nil {
 			return ref
 		}
-		slotName = r.name
-	case r.port == 0:
-		slotName = "#" + strconv.Itoa(t.unnamed)
 	}
+	slotName := t.portSlot()
 	taken := cl.ports()
 	permits := func(port int) bool {
 		return k.Options.PermitsListen(r.host, uint32(port)) && !slices.Contains(taken, port)
@@ -262,6 +259,15 @@ func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
 		return refuseTwice(uint32(port))
 	}
 	return nil
+}
+
+// portSlot names the one of its user's -R 0 that t is: "#0", "#1", or "db",
+// "db#1"; "" where the port was chosen.
+func (t *Tunnel) portSlot() string {
+	if t.index < 0 || t.index == 0 && t.name != "" {
+		return t.name
+	}
+	return t.name + "#" + strconv.Itoa(t.index)
 }
 
 // ports are the TCP ports that the connection has by now.

@@ -45,7 +45,7 @@ type Tunnel struct {
 	held     string     // the name it has reserved, if any
 	property []property // what going live makes its user's
 	host     string     // what permitlisten is matched against
-	unnamed  int        // index among the connection's unnamed forwards, -1 if named
+	index    int        // among the connection's forwards that asked alike, see freeIndex; -1 where the place was chosen
 
 	released chan struct{} // closed when its session has spoken
 	once     sync.Once
