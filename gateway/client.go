@@ -31,6 +31,7 @@ type client struct {
 	g       *Gateway
 	conn    *sshd.Conn
 	current atomic.Pointer[keys.Key]
+	direct  sync.Once // a refused -L, -W or -J was logged: ssh -D asks for many
 
 	mu       sync.Mutex
 	tunnels  map[*Tunnel]struct{} // pending and live
@@ -235,6 +236,7 @@ func (cl *client) finish(cause error) {
 // Direct refuses ssh -L, -W and -J: there is nothing behind the gateway yet
 // that they may reach, and it never dials out on a user's behalf.
 func (cl *client) Direct(context.Context, string, uint32, net.Addr) (net.Conn, error) {
+	cl.direct.Do(func() { cl.logRefused("direct-tcpip") })
 	return nil, errors.New("adit: this gateway opens no connections for you. Use -R to share a local port")
 }
 
@@ -245,12 +247,18 @@ func (cl *client) Unsupported(s *sshd.Session, what, bind string) {
 		cl.refuse(bind, 0, &refusal{"unsupported", text})
 		return
 	}
-	cl.g.log.Info("ssh: request refused", "user", cl.key().User, "what", printable(what, 64), "remote", cl.conn.RemoteAddr().String())
+	cl.logRefused(what)
 	if what == "subsystem" { // ssh ends at that one
 		s.Notice(text + "\n")
 	} else {
 		s.Hold(text)
 	}
+}
+
+// logRefused tells the operator of a request that was refused, but for
+// forwards.
+func (cl *client) logRefused(what string) {
+	cl.g.log.Info("ssh: request refused", "user", cl.key().User, "what", printable(what, 64), "remote", cl.conn.RemoteAddr().String())
 }
 
 func unsupported(what string) string {

@@ -61,6 +61,7 @@ func (cl *client) ServeSession(ctx context.Context, s *sshd.Session) {
 	if err != nil {
 		cl.withdrawPending()
 		s.Heard()
+		cl.logRefused("word") // not which: it may have a password in it
 		for _, text := range append(s.Held(), err.Error()) {
 			fmt.Fprintln(s.Stderr(), terminal(s, text))
 		}
