@@ -155,6 +155,9 @@ func (cl *client) reserve(t *Tunnel, r *request) *refusal {
 
 func (cl *client) reserveHTTP(t *Tunnel, r *request) *refusal {
 	g, k := cl.g, cl.key()
+	if !g.servesHTTP() {
+		return refuseHTTPOff()
+	}
 	if r.name == "" {
 		r.name = defaultName(g.state.secret, k.Identity, t.index)
 	}
