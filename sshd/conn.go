@@ -241,9 +241,8 @@ func (c *Conn) request(r *ssh.Request) {
 		c.proveHostKeys(r)
 	case "streamlocal-forward@openssh.com":
 		var m struct{ Path string }
-		if ssh.Unmarshal(r.Payload, &m) == nil {
-			c.handler.Unsupported(nil, r.Type, m.Path)
-		}
+		_ = ssh.Unmarshal(r.Payload, &m) // it is refused either way
+		c.handler.Unsupported(nil, r.Type, m.Path)
 		r.Reply(false, nil)
 	default: // keepalive@openssh.com among them: any answer will do
 		r.Reply(false, nil)
