@@ -107,7 +107,7 @@ func (cl *client) attach(se *session) (tunnels []*Tunnel, told []refused) {
 			tunnels = append(tunnels, t)
 		}
 	}
-	slices.SortFunc(tunnels, func(a, b *Tunnel) int { return a.order - b.order })
+	slices.SortFunc(tunnels, inOrder)
 	told, cl.refused = cl.refused, nil
 	if len(tunnels)+len(told) > 0 {
 		cl.sessions = append(cl.sessions, se)
@@ -116,20 +116,33 @@ func (cl *client) attach(se *session) (tunnels []*Tunnel, told []refused) {
 	return tunnels, told
 }
 
-// detach leaves the session's tunnels to whoever comes next.
+// detach leaves the session's tunnels to the oldest one that is still there,
+// else to whoever comes next.
 func (cl *client) detach(se *session) {
 	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	for i, other := range cl.sessions {
-		if other == se {
-			cl.sessions = append(cl.sessions[:i:i], cl.sessions[i+1:]...)
-			break
+	cl.sessions = slices.DeleteFunc(cl.sessions, func(other *session) bool { return other == se })
+	var next *session
+	if len(cl.sessions) > 0 {
+		next = cl.sessions[0]
+	}
+	var left []*Tunnel
+	for t := range cl.tunnels {
+		if t.session.CompareAndSwap(se, next) && t.live.Load() {
+			left = append(left, t)
 		}
 	}
-	for t := range cl.tunnels {
-		t.session.CompareAndSwap(se, nil)
+	cl.mu.Unlock()
+	if next == nil {
+		return
+	}
+	slices.SortFunc(left, inOrder)
+	for _, t := range left {
+		next.show(t)
 	}
 }
+
+// inOrder compares tunnels by when their connection asked for them.
+func inOrder(a, b *Tunnel) int { return a.order - b.order }
 
 // withdrawPending ends every tunnel that waited for the session to speak.
 func (cl *client) withdrawPending() {
