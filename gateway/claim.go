@@ -52,16 +52,26 @@ func (cl *client) claim(f *sshd.Forward, cancel context.CancelCauseFunc) (*Tunne
 		ref = cl.reserve(t, &r)
 	}
 	if ref == nil {
-		ref = cl.notFoughtOver(t)
-		if ref != nil {
-			cl.g.registry.giveBack(t)
-		}
+		ref = cl.admit(t)
 	}
 	if ref != nil {
 		cl.leave(t)
 		return nil, ref
 	}
 	return t, nil
+}
+
+// admit checks what is known only of a place that is reserved. A refusal gives
+// it back.
+func (cl *client) admit(t *Tunnel) *refusal {
+	ref := cl.notFoughtOver(t)
+	if ref == nil {
+		ref = cl.withinQuota(t)
+	}
+	if ref != nil {
+		cl.g.registry.giveBack(t)
+	}
+	return ref
 }
 
 // enter checks what concerns this connection alone, and puts t among its
@@ -81,9 +91,6 @@ func (cl *client) enter(t *Tunnel, r *request) *refusal {
 		return refuseMaxForwards(maxForwards)
 	case r.port != 0 && !k.Options.PermitsListen(r.host, r.port):
 		return refuseKey(r.asked(), k.Options.Listens())
-	}
-	if n := k.Options.MaxTunnels; !cl.g.quota.take(k.Fingerprint, n) {
-		return refuseMaxTunnels(n)
 	}
 	t.kind = kindOf(r.port)
 	if r.name == "" && r.port == 80 || r.port == 0 {
@@ -135,7 +142,25 @@ func (cl *client) leave(t *Tunnel) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	delete(cl.tunnels, t)
-	cl.g.quota.give(cl.key().Fingerprint)
+	if t.counted {
+		cl.g.quota.give(cl.key().Fingerprint)
+	}
+}
+
+// withinQuota counts the tunnel against its key's max-tunnels. One that takes
+// over another of the same key is none more in the end, and may pass the limit
+// by one until then.
+func (cl *client) withinQuota(t *Tunnel) *refusal {
+	k := cl.key()
+	limit := k.Options.MaxTunnels
+	if old := t.slot.live.Load(); limit > 0 && old != nil && old.client.key().Fingerprint == k.Fingerprint {
+		limit++
+	}
+	t.counted = cl.g.quota.take(k.Fingerprint, limit)
+	if !t.counted {
+		return refuseMaxTunnels(k.Options.MaxTunnels)
+	}
+	return nil
 }
 
 // reserve finds the place that is asked for and claims it.

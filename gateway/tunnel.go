@@ -43,6 +43,7 @@ type Tunnel struct {
 	port     int    // 80, 443, or the public TCP port
 	slot     *slot
 	held     string     // the name it has reserved, if any
+	counted  bool       // among its key's, see quota
 	property []property // what going live makes its user's
 	host     string     // what permitlisten is matched against
 	index    int        // among the connection's forwards that asked alike, see freeIndex; -1 where the place was chosen
