@@ -115,13 +115,13 @@ func (r *registry) mayOwn(bucket []byte, key, user string, fresh map[string]stri
 		return nil
 	}
 	has := r.ledger.owned(bucket, user, time.Now(), r.cfg.NameTTL)
-	n := len(has)
-	for k, u := range fresh {
-		if _, counted := has[k]; u == user && !counted { // it may be stored just now
-			n++
-		}
+	for _, k := range r.taken(bucket, user) {
+		has[k] = record{} // it may be stored just now, or was stored long ago
 	}
-	if n >= limit {
+	if _, mine = has[key]; mine {
+		return nil
+	}
+	if n := len(has); n >= limit {
 		if string(bucket) == string(bucketPorts) {
 			return refuseMaxPorts(n)
 		}
@@ -129,6 +129,26 @@ func (r *registry) mayOwn(bucket []byte, key, user string, fresh map[string]stri
 	}
 	fresh[key] = user
 	return nil
+}
+
+// taken are the names or ports that user's tunnels stand on, live or
+// reserved: the ledger learns of those that stay live but once an hour. r.mu
+// is held.
+func (r *registry) taken(bucket []byte, user string) (keys []string) {
+	if string(bucket) == string(bucketPorts) {
+		for _, s := range r.ports {
+			if s.user == user {
+				keys = append(keys, s.key)
+			}
+		}
+		return keys
+	}
+	for name, h := range r.holds {
+		if h.user == user && !isDefaultShape(name) {
+			keys = append(keys, name)
+		}
+	}
+	return keys
 }
 
 // claim counts one more tunnel on s. r.mu is held.
