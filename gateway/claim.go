@@ -17,6 +17,15 @@ type request struct {
 	port uint32
 }
 
+// asked is the forward as permitlisten names it, without the port that a name
+// has unless another is asked for.
+func (r *request) asked() string {
+	if r.name != "" && r.port == 80 {
+		return r.name
+	}
+	return asked(r.host, r.port)
+}
+
 // claim reads what the client asks for and reserves it. The tunnel is
 // pending; the caller drops it.
 func (cl *client) claim(f *sshd.Forward, cancel context.CancelCauseFunc) (*Tunnel, *refusal) {
@@ -34,7 +43,7 @@ func (cl *client) claim(f *sshd.Forward, cancel context.CancelCauseFunc) (*Tunne
 	if custom && r.port != 80 && r.port != 443 {
 		return nil, refuseCustomPort(name, r.port)
 	}
-	t := &Tunnel{client: cl, fwd: f, name: r.name, host: r.host, cancel: cancel, released: make(chan struct{}), unnamed: -1}
+	t := &Tunnel{client: cl, fwd: f, name: r.name, host: r.host, cancel: cancel, released: make(chan struct{}), index: -1}
 	if ref := cl.enter(t, &r); ref != nil {
 		return nil, ref
 	}
@@ -43,16 +52,26 @@ func (cl *client) claim(f *sshd.Forward, cancel context.CancelCauseFunc) (*Tunne
 		ref = cl.reserve(t, &r)
 	}
 	if ref == nil {
-		ref = cl.notFoughtOver(t)
-		if ref != nil {
-			cl.g.registry.giveBack(t)
-		}
+		ref = cl.admit(t)
 	}
 	if ref != nil {
 		cl.leave(t)
 		return nil, ref
 	}
 	return t, nil
+}
+
+// admit checks what is known only of a place that is reserved. A refusal gives
+// it back.
+func (cl *client) admit(t *Tunnel) *refusal {
+	ref := cl.notFoughtOver(t)
+	if ref == nil {
+		ref = cl.withinQuota(t)
+	}
+	if ref != nil {
+		cl.g.registry.giveBack(t)
+	}
+	return ref
 }
 
 // enter checks what concerns this connection alone, and puts t among its
@@ -71,15 +90,12 @@ func (cl *client) enter(t *Tunnel, r *request) *refusal {
 	case len(cl.tunnels) >= maxForwards:
 		return refuseMaxForwards(maxForwards)
 	case r.port != 0 && !k.Options.PermitsListen(r.host, r.port):
-		return refuseKey(asked(r.host, r.port), k.Options.Listens())
-	}
-	if n := k.Options.MaxTunnels; !cl.g.quota.take(k.Fingerprint, n) {
-		return refuseMaxTunnels(n)
-	}
-	if r.name == "" && (r.port == 80 || r.port == 0) {
-		t.unnamed = cl.freeIndex(r.port == 80)
+		return refuseKey(r.asked(), k.Options.Listens())
 	}
 	t.kind = kindOf(r.port)
+	if r.name == "" && r.port == 80 || r.port == 0 {
+		t.index = cl.freeIndex(t)
+	}
 	cl.asked++
 	t.order = cl.asked
 	cl.tunnels[t] = struct{}{}
@@ -105,13 +121,14 @@ func (cl *client) proven(t *Tunnel) *refusal {
 	return cl.g.proofs.prove(cl.g.ctx, t.name, cl.key().Identity)
 }
 
-// freeIndex is the lowest index that no unnamed http (or TCP) tunnel of the
-// connection has. cl.mu is held.
-func (cl *client) freeIndex(http bool) int {
+// freeIndex is the lowest index that none of the connection's tunnels of t's
+// kind has: for http among those without a name, for TCP among those that
+// asked for any port by the same name, or by none. cl.mu is held.
+func (cl *client) freeIndex(t *Tunnel) int {
 	var used []int
-	for t := range cl.tunnels {
-		if t.unnamed >= 0 && (t.kind == kindHTTP) == http {
-			used = append(used, t.unnamed)
+	for other := range cl.tunnels {
+		if other.index >= 0 && other.kind == t.kind && (t.kind == kindHTTP || other.name == t.name) {
+			used = append(used, other.index)
 		}
 	}
 	for i := 0; ; i++ {
@@ -125,7 +142,25 @@ func (cl *client) leave(t *Tunnel) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	delete(cl.tunnels, t)
-	cl.g.quota.give(cl.key().Fingerprint)
+	if t.counted {
+		cl.g.quota.give(cl.key().Fingerprint)
+	}
+}
+
+// withinQuota counts the tunnel against its key's max-tunnels. One that takes
+// over another of the same key is none more in the end, and may pass the limit
+// by one until then.
+func (cl *client) withinQuota(t *Tunnel) *refusal {
+	k := cl.key()
+	limit := k.Options.MaxTunnels
+	if old := t.slot.live.Load(); limit > 0 && old != nil && old.client.key().Fingerprint == k.Fingerprint {
+		limit++
+	}
+	t.counted = cl.g.quota.take(k.Fingerprint, limit)
+	if !t.counted {
+		return refuseMaxTunnels(k.Options.MaxTunnels)
+	}
+	return nil
 }
 
 // reserve finds the place that is asked for and claims it.
@@ -145,8 +180,11 @@ func (cl *client) reserve(t *Tunnel, r *request) *refusal {
 
 func (cl *client) reserveHTTP(t *Tunnel, r *request) *refusal {
 	g, k := cl.g, cl.key()
+	if !g.servesHTTP() {
+		return refuseHTTPOff()
+	}
 	if r.name == "" {
-		r.name = defaultName(g.state.secret, k.Identity, t.unnamed)
+		r.name = defaultName(g.state.secret, k.Identity, t.index)
 	}
 	if ref := cl.hold(t, r.name); ref != nil {
 		return ref
@@ -226,22 +264,21 @@ func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
 	if r.port != 0 && (r.port > 65535 || !g.cfg.ports.Contains(int(r.port))) || g.cfg.ports.Len() == 0 {
 		return refusePortRange(r.port, g.cfg.ports.String())
 	}
-	slotName := ""
-	switch {
-	case r.name != "":
+	if r.name != "" {
 		if ref := cl.hold(t, r.name); ref != nil {
 			return ref
 		}
-		slotName = r.name
-	case r.port == 0:
-		slotName = "#" + strconv.Itoa(t.unnamed)
 	}
-	permits := func(port int) bool { return k.Options.PermitsListen(r.host, uint32(port)) }
+	slotName := t.portSlot()
+	taken := cl.ports()
+	permits := func(port int) bool {
+		return k.Options.PermitsListen(r.host, uint32(port)) && !slices.Contains(taken, port)
+	}
 	s, port, ref := g.registry.claimPort(k.User, slotName, int(r.port), permits)
 	if ref != nil {
 		g.registry.giveBack(t)
 		if ref.Code == "no_port" && k.Options.Listens() != "" {
-			return refuseKey(asked(r.host, 0), k.Options.Listens())
+			return refuseKey(r.asked(), k.Options.Listens())
 		}
 		return ref
 	}
@@ -250,6 +287,27 @@ func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
 		return refuseTwice(uint32(port))
 	}
 	return nil
+}
+
+// portSlot names the one of its user's -R 0 that t is: "#0", "#1", or "db",
+// "db#1"; "" where the port was chosen.
+func (t *Tunnel) portSlot() string {
+	if t.index < 0 || t.index == 0 && t.name != "" {
+		return t.name
+	}
+	return t.name + "#" + strconv.Itoa(t.index)
+}
+
+// ports are the TCP ports that the connection has by now.
+func (cl *client) ports() (taken []int) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	for t := range cl.tunnels {
+		if t.kind == kindTCP {
+			taken = append(taken, t.port)
+		}
+	}
+	return taken
 }
 
 // notFoughtOver refuses a takeover where connections of one user have taken

@@ -31,6 +31,7 @@ type client struct {
 	g       *Gateway
 	conn    *sshd.Conn
 	current atomic.Pointer[keys.Key]
+	direct  sync.Once // a refused -L, -W or -J was logged: ssh -D asks for many
 
 	mu       sync.Mutex
 	tunnels  map[*Tunnel]struct{} // pending and live
@@ -86,6 +87,9 @@ func (cl *client) goLive(ctx context.Context, t *Tunnel) *refusal {
 	if ctx.Err() != nil {
 		return refuseBusy()
 	}
+	if err := new(options).read(keywords(cl.conn.User())); err != nil {
+		return &refusal{"option", err.Error()} // no session was there to say so
+	}
 	if t.session.Load() == nil {
 		t.session.Store(cl.firstSession())
 	}
@@ -113,8 +117,7 @@ func (cl *client) drop(t *Tunnel) {
 	if s == nil {
 		return
 	}
-	t.over.Store(true)
-	s.announce()
+	s.forget(t)
 	if !s.live.Load() && cl.liveExcept(t) == 0 {
 		s.end(func() { s.s.Exit(exitRefused) })
 	}
@@ -233,26 +236,29 @@ func (cl *client) finish(cause error) {
 // Direct refuses ssh -L, -W and -J: there is nothing behind the gateway yet
 // that they may reach, and it never dials out on a user's behalf.
 func (cl *client) Direct(context.Context, string, uint32, net.Addr) (net.Conn, error) {
+	cl.direct.Do(func() { cl.logRefused("direct-tcpip") })
 	return nil, errors.New("adit: this gateway opens no connections for you. Use -R to share a local port")
 }
 
 // Unsupported tells of a request that is not served here.
-func (cl *client) Unsupported(s *sshd.Session, what string) {
+func (cl *client) Unsupported(s *sshd.Session, what, bind string) {
 	text := unsupported(what)
-	cl.g.log.Info("ssh: request refused", "user", cl.key().User, "what", printable(what, 64), "remote", cl.conn.RemoteAddr().String())
-	if s != nil {
-		s.Notice(text + "\n")
+	if s == nil {
+		cl.refuse(bind, 0, &refusal{"unsupported", text})
 		return
 	}
-	if first := cl.firstSession(); first != nil {
-		first.warn(text)
+	cl.logRefused(what)
+	if what == "subsystem" { // ssh ends at that one
+		s.Notice(text + "\n")
 	} else {
-		cl.mu.Lock()
-		defer cl.mu.Unlock()
-		if len(cl.refused) < maxRefused {
-			cl.refused = append(cl.refused, refused{what, 0, &refusal{"unsupported", text}})
-		}
+		s.Hold(text)
 	}
+}
+
+// logRefused tells the operator of a request that was refused, but for
+// forwards.
+func (cl *client) logRefused(what string) {
+	cl.g.log.Info("ssh: request refused", "user", cl.key().User, "what", printable(what, 64), "remote", cl.conn.RemoteAddr().String())
 }
 
 func unsupported(what string) string {

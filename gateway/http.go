@@ -195,13 +195,20 @@ func (g *Gateway) knownHosts() string {
 	return b.String()
 }
 
+// servesHTTP reports whether a port is open for HTTP tunnels.
+func (g *Gateway) servesHTTP() bool { return len(g.lns.http)+len(g.lns.https) > 0 }
+
 // example is the line to type to share local port 8080.
 func (g *Gateway) example() string {
 	port := ""
 	if g.ports.ssh != 22 {
 		port = " -p " + strconv.Itoa(g.ports.ssh)
 	}
-	return fmt.Sprintf("ssh%s -R 80:localhost:8080 %s", port, g.cfg.domain)
+	public := 80
+	if !g.servesHTTP() {
+		public = 0
+	}
+	return fmt.Sprintf("ssh%s -R %d:localhost:8080 %s", port, public, g.cfg.domain)
 }
 
 // httpURL is a virtual host's address as visitors type it: over https where

@@ -113,6 +113,28 @@ func TestNamesAreLimited(t *testing.T) {
 	}
 }
 
+// What is live is owned, however short the time is that it is kept after.
+func TestLiveOnesCount(t *testing.T) {
+	_, ports := withPorts(t, 12)
+	g := start(t, newState(t), ports, func(c *Config) { c.MaxNames, c.MaxPorts, c.NameTTL = 1, 1, time.Nanosecond })
+	u := g.login("ann")
+	_, name := u.forward("one", 80)
+	_, port := u.forward("", 0)
+	if !name || !port {
+		t.Fatal("refused", name, port)
+	}
+	g.served("one", "ann")
+	if code, _ := g.refusedFor("ann", "two", 80); code != "limit" {
+		t.Error("a second name:", code)
+	}
+	if code, _ := g.refusedFor("ann2", "one", 80); code != "granted" {
+		t.Error("the live name again:", code)
+	}
+	if _, ok := u.forward("", 0); ok {
+		t.Error("a second port is granted")
+	}
+}
+
 func TestPorts(t *testing.T) {
 	lo, ports := withPorts(t, 12)
 	dir := newState(t)

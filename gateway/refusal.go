@@ -104,6 +104,10 @@ func refuseTLSOff(name string) *refusal {
 	return refuse("unsupported", "%q cannot have port 443: this gateway has no HTTPS port. Use -R %s:80:... for http", name, name)
 }
 
+func refuseHTTPOff() *refusal {
+	return refuse("unsupported", "this gateway has no HTTP port. Use -R 0:HOST:PORT for a public TCP port")
+}
+
 func refusePrivate(name string, port uint32) *refusal {
 	return refuse("unsupported", "%q cannot have port %d: a name has port 80 for http, or 0 for a public TCP port: -R %s:0:...", name, port, name)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -114,13 +115,13 @@ func (r *registry) mayOwn(bucket []byte, key, user string, fresh map[string]stri
 		return nil
 	}
 	has := r.ledger.owned(bucket, user, time.Now(), r.cfg.NameTTL)
-	n := len(has)
-	for k, u := range fresh {
-		if _, counted := has[k]; u == user && !counted { // it may be stored just now
-			n++
-		}
+	for _, k := range r.taken(bucket, user) {
+		has[k] = record{} // it may be stored just now, or was stored long ago
 	}
-	if n >= limit {
+	if _, mine = has[key]; mine {
+		return nil
+	}
+	if n := len(has); n >= limit {
 		if string(bucket) == string(bucketPorts) {
 			return refuseMaxPorts(n)
 		}
@@ -128,6 +129,26 @@ func (r *registry) mayOwn(bucket []byte, key, user string, fresh map[string]stri
 	}
 	fresh[key] = user
 	return nil
+}
+
+// taken are the names or ports that user's tunnels stand on, live or
+// reserved: the ledger learns of those that stay live but once an hour. r.mu
+// is held.
+func (r *registry) taken(bucket []byte, user string) (keys []string) {
+	if string(bucket) == string(bucketPorts) {
+		for _, s := range r.ports {
+			if s.user == user {
+				keys = append(keys, s.key)
+			}
+		}
+		return keys
+	}
+	for name, h := range r.holds {
+		if h.user == user && !isDefaultShape(name) {
+			keys = append(keys, name)
+		}
+	}
+	return keys
 }
 
 // claim counts one more tunnel on s. r.mu is held.
@@ -218,7 +239,10 @@ func (r *registry) claimPort(user, slotName string, want int, permits func(int) 
 		s, ref := r.openPort(user, "", want)
 		return s, want, ref
 	}
-	if p := r.portOf(user, slotName); p != 0 && permits(p) {
+	for _, p := range r.portsOf(user, slotName) {
+		if !permits(p) {
+			continue
+		}
 		if s, ref := r.openPort(user, slotName, p); ref == nil {
 			return s, p, nil
 		}
@@ -226,19 +250,24 @@ func (r *registry) claimPort(user, slotName string, want int, permits func(int) 
 	return r.anyPort(user, slotName, permits)
 }
 
-// portOf is the port that user's slotName was given, 0 for none.
-func (r *registry) portOf(user, slotName string) int {
-	for key, rec := range r.ledger.owned(bucketPorts, user, time.Now(), r.cfg.NameTTL) {
+// portsOf are the ports that user's slotName was given, the first one first:
+// there are more where that one could not be had for a while.
+func (r *registry) portsOf(user, slotName string) (given []int) {
+	mine := r.ledger.owned(bucketPorts, user, time.Now(), r.cfg.NameTTL)
+	for key, rec := range mine {
 		if p, _ := strconv.Atoi(key); rec.Slot == slotName && r.cfg.ports.Contains(p) {
-			return p
+			given = append(given, p)
 		}
 	}
+	slices.SortFunc(given, func(a, b int) int {
+		return mine[strconv.Itoa(a)].Created.Compare(mine[strconv.Itoa(b)].Created)
+	})
 	for p, s := range r.ports { // reserved, and not owned yet
-		if s.user == user && s.given == slotName {
-			return p
+		if s.user == user && s.given == slotName && !slices.Contains(given, p) {
+			given = append(given, p)
 		}
 	}
-	return 0
+	return given
 }
 
 // anyPort tries the range from a place that depends on the user and the

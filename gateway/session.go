@@ -14,9 +14,14 @@ import (
 	"adit/vhost"
 )
 
-// maxLines is how many lines of requests wait for a slow terminal; what is
-// more is dropped, and counted aloud.
-const maxLines = 256
+const (
+	// maxLines is how many lines of requests wait for a slow terminal; what
+	// is more is dropped, and counted aloud.
+	maxLines = 256
+	// maxOwed is the same for lines that should not be lost: a client may
+	// take nothing and ask for one forward after the other.
+	maxOwed = 4096
+)
 
 // Exit statuses of a session.
 const (
@@ -38,8 +43,9 @@ type session struct {
 	mu      sync.Mutex
 	lines   []line
 	dropped int
-	waiting []*Tunnel // to be announced, in the order they were asked for
-	leave   func()    // set once: how to end when the lines are written
+	waiting []*Tunnel          // to be announced, in the order they were asked for
+	shown   map[*Tunnel]string // announced ones, with the URL shown last
+	leave   func()             // set once: how to end when the lines are written
 	wake    chan struct{}
 }
 
@@ -55,13 +61,19 @@ func (cl *client) ServeSession(ctx context.Context, s *sshd.Session) {
 	if err != nil {
 		cl.withdrawPending()
 		s.Heard()
-		fmt.Fprintln(s.Stderr(), terminal(s, err.Error()))
+		cl.logRefused("word") // not which: it may have a password in it
+		for _, text := range append(s.Held(), err.Error()) {
+			fmt.Fprintln(s.Stderr(), terminal(s, text))
+		}
 		s.Detach(exitUsage)
 		return
 	}
-	se := &session{s: s, client: cl, opt: opt, pty: s.PTY(), wake: make(chan struct{}, 1)}
+	se := &session{s: s, client: cl, opt: opt, pty: s.PTY(), shown: map[*Tunnel]string{}, wake: make(chan struct{}, 1)}
 	tunnels, told := cl.attach(se)
 	s.Heard()
+	for _, text := range s.Held() {
+		se.warn(text)
+	}
 	if len(tunnels) == 0 && len(told) == 0 {
 		se.greet()
 		s.Detach(exitOK)
@@ -95,7 +107,7 @@ func (cl *client) attach(se *session) (tunnels []*Tunnel, told []refused) {
 			tunnels = append(tunnels, t)
 		}
 	}
-	slices.SortFunc(tunnels, func(a, b *Tunnel) int { return a.order - b.order })
+	slices.SortFunc(tunnels, inOrder)
 	told, cl.refused = cl.refused, nil
 	if len(tunnels)+len(told) > 0 {
 		cl.sessions = append(cl.sessions, se)
@@ -104,20 +116,33 @@ func (cl *client) attach(se *session) (tunnels []*Tunnel, told []refused) {
 	return tunnels, told
 }
 
-// detach leaves the session's tunnels to whoever comes next.
+// detach leaves the session's tunnels to the oldest one that is still there,
+// else to whoever comes next.
 func (cl *client) detach(se *session) {
 	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	for i, other := range cl.sessions {
-		if other == se {
-			cl.sessions = append(cl.sessions[:i:i], cl.sessions[i+1:]...)
-			break
+	cl.sessions = slices.DeleteFunc(cl.sessions, func(other *session) bool { return other == se })
+	var next *session
+	if len(cl.sessions) > 0 {
+		next = cl.sessions[0]
+	}
+	var left []*Tunnel
+	for t := range cl.tunnels {
+		if t.session.CompareAndSwap(se, next) && t.live.Load() {
+			left = append(left, t)
 		}
 	}
-	for t := range cl.tunnels {
-		t.session.CompareAndSwap(se, nil)
+	cl.mu.Unlock()
+	if next == nil {
+		return
+	}
+	slices.SortFunc(left, inOrder)
+	for _, t := range left {
+		next.show(t)
 	}
 }
+
+// inOrder compares tunnels by when their connection asked for them.
+func inOrder(a, b *Tunnel) int { return a.order - b.order }
 
 // withdrawPending ends every tunnel that waited for the session to speak.
 func (cl *client) withdrawPending() {
@@ -179,11 +204,20 @@ func terminal(s *sshd.Session, text string) string {
 	return strings.ReplaceAll(text, "\n", "\r\n") + "\r"
 }
 
-// say appends a line that must not be lost.
+// say appends a line that should not be lost.
 func (se *session) say(stderr bool, text string) {
 	se.mu.Lock()
-	se.lines = append(se.lines, line{text, stderr})
-	se.mu.Unlock()
+	defer se.mu.Unlock()
+	se.add(line{text, stderr})
+}
+
+// add appends a line. se.mu is held.
+func (se *session) add(l line) {
+	if len(se.lines) >= maxOwed {
+		se.dropped++
+		return
+	}
+	se.lines = append(se.lines, l)
 	se.ring()
 }
 
@@ -256,11 +290,20 @@ func (se *session) announce() {
 // for it, at once if it came later.
 func (se *session) show(t *Tunnel) {
 	se.mu.Lock()
-	if !slices.Contains(se.waiting, t) && !t.announced.Load() {
+	if _, announced := se.shown[t]; !announced && !slices.Contains(se.waiting, t) {
 		se.waiting = append(se.waiting, t)
 	}
 	se.mu.Unlock()
 	se.announce()
+}
+
+// forget is for a tunnel that has ended.
+func (se *session) forget(t *Tunnel) {
+	t.over.Store(true)
+	se.announce() // those that it held up
+	se.mu.Lock()
+	defer se.mu.Unlock()
+	delete(se.shown, t)
 }
 
 // next takes the next tunnel to be shown.
@@ -282,36 +325,30 @@ func (se *session) next() *Tunnel {
 
 // tunnelLive shows a tunnel's URL, once.
 func (se *session) tunnelLive(t *Tunnel) {
-	if t.announced.Swap(true) {
-		return
-	}
 	se.live.Store(true)
 	se.sayURL("tunnel.live", t)
 }
 
 // moved shows a tunnel's URL again if it is another one by now.
-func (se *session) moved(t *Tunnel) {
-	if t.announced.Load() {
-		se.sayURL("tunnel.moved", t)
-	}
-}
+func (se *session) moved(t *Tunnel) { se.sayURL("tunnel.moved", t) }
 
-// sayURL shows a tunnel's URL unless it is what was shown last. The lock is
-// held throughout, so that the last one shown is the last one found.
+// sayURL shows a tunnel's URL, the first time as tunnel.live and later only
+// if it is not what was shown last. The lock is held throughout, so that the
+// last one shown is the last one found.
 func (se *session) sayURL(name string, t *Tunnel) {
 	se.mu.Lock()
 	defer se.mu.Unlock()
 	url := t.url()
-	if t.shown == url {
+	last, announced := se.shown[t]
+	if announced != (name == "tunnel.moved") || last == url {
 		return
 	}
-	t.shown = url
+	se.shown[t] = url
 	text := url
 	if se.opt.json {
 		text = (&event{Event: name, Kind: t.kind, Name: &t.name, Port: &t.port, URL: url}).line()
 	}
-	se.lines = append(se.lines, line{text, false})
-	se.ring()
+	se.add(line{text, false})
 }
 
 // progress is news that is no error: those who asked for quiet do without.

@@ -42,20 +42,19 @@ type Tunnel struct {
 	port     int    // 80, 443, or the public TCP port
 	slot     *slot
 	held     string     // the name it has reserved, if any
+	counted  bool       // among its key's, see quota
 	property []property // what going live makes its user's
 	host     string     // what permitlisten is matched against
-	unnamed  int        // index among the connection's unnamed forwards, -1 if named
+	index    int        // among the connection's forwards that asked alike, see freeIndex; -1 where the place was chosen
 
-	released  chan struct{} // closed when its session has spoken
-	once      sync.Once
-	cancel    context.CancelCauseFunc
-	live      atomic.Bool
-	session   atomic.Pointer[session] // where it is shown, if anywhere
-	opened    time.Time               // when it went live
-	order     int                     // in which the connection asked
-	over      atomic.Bool             // it has ended
-	announced atomic.Bool             // its URL was shown
-	shown     string                  // that URL; its session's mu guards it
+	released chan struct{} // closed when its session has spoken
+	once     sync.Once
+	cancel   context.CancelCauseFunc
+	live     atomic.Bool
+	session  atomic.Pointer[session] // where it is shown, if anywhere
+	opened   time.Time               // when it went live
+	order    int                     // in which the connection asked
+	over     atomic.Bool             // it has ended
 
 	left    atomic.Bool    // kindHTTP: its certificate is left to its name's TLS tunnel
 	backend *vhost.Backend // kindHTTP

@@ -16,16 +16,24 @@ type options struct {
 
 // readOptions reads a session's words. An unknown one is an error whose text
 // is for the user.
-func readOptions(s *sshd.Session) (options, error) {
-	var o options
+func readOptions(s *sshd.Session) (o options, err error) {
 	words := s.Words()
 	if len(words) == 0 && strings.TrimSpace(s.Command()) != "" {
 		return o, fmt.Errorf("adit: \"%s\" cannot be read: a quote is not closed", printable(s.Command(), 80))
 	}
-	_, keywords, _ := strings.Cut(s.Conn().User(), "+")
-	if keywords != "" {
-		words = append(strings.Split(keywords, "+"), words...)
+	return o, o.read(append(keywords(s.Conn().User()), words...))
+}
+
+// keywords are the words behind a login name.
+func keywords(login string) []string {
+	_, list, _ := strings.Cut(login, "+")
+	if list == "" {
+		return nil
 	}
+	return strings.Split(list, "+")
+}
+
+func (o *options) read(words []string) error {
 	for _, w := range words {
 		switch strings.TrimPrefix(w, "--") {
 		case "json":
@@ -33,8 +41,8 @@ func readOptions(s *sshd.Session) (options, error) {
 		case "quiet":
 			o.quiet = true
 		default:
-			return o, fmt.Errorf("adit: \"%s\" is not an option here. Options: json, quiet", printable(w, 80))
+			return fmt.Errorf("adit: \"%s\" is not an option here. Options: json, quiet", printable(w, 80))
 		}
 	}
-	return o, nil
+	return nil
 }

@@ -219,7 +219,9 @@ func (c *Conn) request(r *request) {
 	case "hostkeys-prove-00@openssh.com":
 		c.proveHostKeys(r)
 	case "streamlocal-forward@openssh.com":
-		c.handler.Unsupported(nil, r.Type)
+		var m struct{ Path string }
+		_ = ssh.Unmarshal(r.Payload, &m) // it is refused either way
+		c.handler.Unsupported(nil, r.Type, m.Path)
 		r.Reply(false, nil)
 	default: // keepalive@openssh.com among them: any answer will do
 		r.Reply(false, nil)

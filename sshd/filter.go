@@ -84,7 +84,7 @@ func (f *filter) request(r *request) {
 	case "window-change":
 		ok = f.resize(r)
 	case "subsystem", "x11-req", "auth-agent-req@openssh.com":
-		f.s.conn.handler.Unsupported(f.s, r.Type)
+		f.s.conn.handler.Unsupported(f.s, r.Type, "")
 		if r.Type == "subsystem" && !f.told {
 			// ssh ends at this refusal, with a notice that came just before it
 			// unwritten; when it has answered, it has written.

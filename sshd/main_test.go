@@ -67,7 +67,7 @@ func (h *script) Direct(_ context.Context, host string, port uint32, _ net.Addr)
 	return nil, errors.New("nothing here")
 }
 
-func (h *script) Unsupported(s *Session, what string) {
+func (h *script) Unsupported(s *Session, what, _ string) {
 	if h.unsupported != nil {
 		h.unsupported(s, what)
 	}

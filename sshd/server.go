@@ -58,8 +58,9 @@ type Handler interface {
 	// Unsupported tells of a request that was refused because this server
 	// does not do it: "subsystem", "x11-req", "auth-agent-req@openssh.com",
 	// "streamlocal-forward@openssh.com" and the like. s is nil where the
-	// request did not belong to a session.
-	Unsupported(s *Session, what string)
+	// request did not belong to a session, and bind is then the socket's path
+	// as the client asked for it.
+	Unsupported(s *Session, what, bind string)
 	// Closed is called last, after every ServeForward and ServeSession of
 	// the connection has returned.
 	Closed(cause error)

@@ -46,6 +46,8 @@ type Session struct {
 	exited atomic.Bool
 
 	mu     sync.Mutex
+	held   []string // what to say once it is known whether there is a terminal
+	taken  bool     // Held was called
 	window Window
 	winch  chan struct{} // capacity 1: the size has changed
 }
@@ -235,6 +237,33 @@ func (c *Conn) HasSession() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.sessions) > 0
+}
+
+// Hold keeps a line for whoever calls Held. Once that was done it is written at
+// once.
+func (s *Session) Hold(text string) {
+	s.mu.Lock()
+	taken := s.taken
+	if !taken && len(s.held) < maxNotices {
+		s.held = append(s.held, text)
+	}
+	s.mu.Unlock()
+	if !taken {
+		return
+	}
+	if s.PTY() {
+		text += "\r"
+	}
+	s.Notice(text + "\n")
+}
+
+// Held gives the lines that were held, for the handler to write with the ends
+// that the session's kind wants.
+func (s *Session) Held() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken = true
+	return s.held
 }
 
 // Notice writes text to the user's stderr, before the session has spoken or
