@@ -64,12 +64,12 @@ func newManaged(cfg *Config) (*managed, error) {
 		cfg: cfg, solvers: newSolvers(), wake: make(chan struct{}, 1), wants: map[string]*want{}, loaded: map[string]bool{},
 		store: newStore(filepath.Join(cfg.State, "certificates"), cfg.Logger),
 	}
-	libs := slog.New(quiet{cfg.Logger.Handler()})
-	if m.dns, err = newDNSSolver(cfg, libs); err != nil {
+	if m.dns, err = newDNSSolver(cfg); err != nil {
 		return nil, err
 	}
 	m.ledger = m.openLedger()
-	m.issuer = &issuer{cfg: cfg, libs: libs, ca: cfg.CA, http: client, store: m.store, ledger: m.ledger, solvers: m.solvers}
+	libs := slog.New(quiet{cfg.Logger.Handler()})
+	m.issuer = &issuer{cfg: cfg, libs: libs, ca: cfg.CA, http: client, store: m.store, ledger: m.ledger, solvers: m.solvers, alone: make(chan struct{}, 1)}
 	if m.dns != nil {
 		m.issuer.dns = m.dns
 	}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"github.com/libdns/libdns"
 	"github.com/mholt/acmez/v3/acme"
 )
 
@@ -124,22 +123,20 @@ func expiry(name string, leaf *x509.Certificate) Line {
 // try makes a challenge's record and removes it.
 func (s *dnsSolver) try(ctx context.Context, domain string) Line {
 	const what, value = "dns update", "adit-check"
-	at, err := s.follow(ctx, "_acme-challenge."+domain)
+	p, err := s.place(ctx, "_acme-challenge."+domain, value)
 	if err != nil {
 		return Line{Fail, what, clean("_acme-challenge." + domain + ": " + err.Error())}
 	}
-	zone, err := certmagic.FindZoneByFQDN(ctx, s.log, at, certmagic.RecursiveNameservers(s.resolvers))
-	if err != nil {
-		return Line{Fail, what, clean(at + ": " + err.Error())}
+	if _, err = s.provider.AppendRecords(ctx, p.zone, p.records()); err == nil {
+		_, err = s.provider.DeleteRecords(ctx, p.zone, p.records())
 	}
-	rec := []libdns.Record{libdns.TXT{Name: libdns.RelativeName(at+".", zone), Text: value, TTL: recordTTL}}
-	if _, err = s.provider.AppendRecords(ctx, zone, rec); err == nil {
-		_, err = s.provider.DeleteRecords(ctx, zone, rec)
+	if s.server != "" {
+		p.at += " in " + p.zone
 	}
 	if err != nil {
-		return Line{Fail, what, clean(at + " in " + zone + ": " + err.Error())}
+		return Line{Fail, what, clean(p.at + ": " + err.Error())}
 	}
-	return Line{OK, what, at + " in " + zone + " accepted"}
+	return Line{OK, what, p.at + " accepted"}
 }
 
 // report of ModeInternal says where the root is.
