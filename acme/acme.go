@@ -269,3 +269,8 @@ func (m *Manager) Pending(host string) bool {
 func (m *Manager) InternalRoot() string {
 	return filepath.Join(m.cfg.State, "internal-ca", "root.crt")
 }
+
+// Trust says how a root certificate is tried, and trusted for good.
+func Trust(root string) string {
+	return "curl --cacert " + root + ", or import that file in the browser"
+}

@@ -127,7 +127,7 @@ func need(t *testing.T, program, debian string) string {
 func TestInternalRootStays(t *testing.T) {
 	t.Parallel()
 	cfg := internalConfig(t)
-	if lines := mustReport(t, cfg); len(lines) != 1 || lines[0].Level != OK || !strings.Contains(lines[0].Text, "first") {
+	if lines := mustReport(t, cfg); len(lines) != 1 || lines[0].Level != OK || !strings.Contains(lines[0].Text, "first") || !strings.Contains(lines[0].Text, "to trust it: curl --cacert ") {
 		t.Errorf("%+v", lines)
 	}
 	first := read(t, mustNew(t, cfg).InternalRoot())
@@ -140,7 +140,7 @@ func TestInternalRootStays(t *testing.T) {
 			t.Error(file, info.Mode(), err)
 		}
 	}
-	if lines := mustReport(t, cfg); lines[0].Level != OK || !strings.Contains(lines[0].Text, "root.crt") {
+	if lines := mustReport(t, cfg); lines[0].Level != OK || !strings.Contains(lines[0].Text, "; to trust it: curl --cacert "+filepath.Join(dir, "root.crt")+", ") {
 		t.Errorf("%+v", lines)
 	}
 	entries, err := os.ReadDir(dir)

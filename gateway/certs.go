@@ -229,7 +229,7 @@ func (g *Gateway) toHTTPS(host string, r *vhost.Request) *vhost.Page {
 func (g *Gateway) certRows(row func(name, value string)) {
 	switch g.cfg.TLS {
 	case acme.ModeInternal:
-		row("certs", "by adit's own CA; to trust it: "+trust(g.certs.InternalRoot()))
+		row("certs", "by adit's own CA; to trust it: "+acme.Trust(g.certs.InternalRoot()))
 	case acme.ModeFiles:
 		row("certs", "files in "+g.cfg.CertDir)
 	case acme.ModeACME:
@@ -239,11 +239,6 @@ func (g *Gateway) certRows(row func(name, value string)) {
 			row("", "a wildcard (--dns rfc2136 or exec) cures that")
 		}
 	}
-}
-
-// trust is how the internal CA's root is tried, and trusted for good.
-func trust(root string) string {
-	return "curl --cacert " + root + ", or import that file in the browser"
 }
 
 func orDefault(s, otherwise string) string {
