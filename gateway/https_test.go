@@ -178,7 +178,8 @@ func TestProofIsLookedAtAgain(t *testing.T) {
 	const name, record = "app.customer.com", "_adit.app.customer.com."
 	print := ssh.FingerprintSHA256(signer("ann").PublicKey())
 	zone.set(record, print, true)
-	if code, message := g.refusedFor("ann", name, 80); code != "not_proven" || !strings.Contains(message, "DNS gave no answer") {
+	if code, message := g.refusedFor("ann", name, 80); code != "not_proven" || !strings.Contains(message, "DNS gave no answer") ||
+		!strings.Contains(message, name+" is not proven yours. Add: TXT "+strings.TrimSuffix(record, ".")+` "`+print+`"`) {
 		t.Fatal("a mute name server:", code, message)
 	}
 	zone.set(record, print, false)
