@@ -123,6 +123,18 @@ func need(t *testing.T, program, debian string) string {
 	return ""
 }
 
+// A client that names an address, as wrk does, gets what one gets that names
+// nothing (RFC 6066, section 3: an address is no name).
+func TestAddressAsName(t *testing.T) {
+	t.Parallel()
+	get := mustNew(t, internalConfig(t)).TLSConfig().GetCertificate
+	for _, name := range []string{"", "127.0.0.1", "::1"} {
+		if c, err := get(&tls.ClientHelloInfo{ServerName: name}); err != nil || c == nil || c.Leaf.DNSNames[0] != "localhost" {
+			t.Errorf("%q: %v, %v", name, c, err)
+		}
+	}
+}
+
 // The root is made once: who trusts it need not do so again.
 func TestInternalRootStays(t *testing.T) {
 	t.Parallel()
