@@ -184,10 +184,10 @@ func (g *Gateway) tellNews(t *Tunnel, err error) {
 
 // notReady says why a name has no certificate yet.
 func notReady(t *Tunnel, err error) string {
-	text := err.Error()
+	text := printable(err.Error(), 300)
 	var d *acme.Delay
 	if errors.As(err, &d) {
-		text = fmt.Sprintf("%v. It is tried again in %s", d.Err, time.Until(d.Until).Round(time.Second))
+		text = fmt.Sprintf("%s. It is tried again in %s", printable(d.Err.Error(), 300), time.Until(d.Until).Round(time.Second))
 	}
 	g, where := t.client.g, ""
 	switch {
@@ -196,7 +196,7 @@ func notReady(t *Tunnel, err error) string {
 	case len(g.lns.http) > 0:
 		where = ", so it is served over http"
 	}
-	return fmt.Sprintf("adit: %s has no certificate yet%s: %s", g.hostOf(t.name), where, printable(text, 300))
+	return fmt.Sprintf("adit: %s has no certificate yet%s: %s", g.hostOf(t.name), where, text)
 }
 
 // challengeAnswer is the page for a CA's HTTP-01 request, if it is about an
