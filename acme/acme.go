@@ -79,7 +79,7 @@ type Config struct {
 	// at once. nil: nobody is told.
 	Notify func(host string, err error)
 
-	renewEvery time.Duration           // how often renewals are looked for; 0: 10 min
+	renewEvery time.Duration           // in place of renewEvery and tendEvery; 0: those
 	pause      func(int) time.Duration // after the n-th failure in a row; nil: pauseAfter
 }
 

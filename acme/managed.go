@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,9 +19,14 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// renewEvery is how often certificates are looked at. certmagic renews when a
-// third of the life is left, or when the CA says (RFC 9773).
-const renewEvery = 10 * time.Minute
+// renewEvery is how often certmagic looks at the certificates in memory, which
+// costs a few comparisons each. It renews when a third of the life is left, or
+// when the CA says (RFC 9773); the look is often for the sake of CAs whose
+// certificates last minutes.
+const renewEvery = 10 * time.Second
+
+// tendEvery is how often we look after what it left, and say so.
+const tendEvery = 10 * time.Minute
 
 // flushEvery is how often a disk that did not take something is tried again.
 const flushEvery = 10 * time.Second
@@ -129,16 +135,13 @@ func (m *managed) start(ctx context.Context) error {
 	m.store.sweep()
 	ctx, m.stop = context.WithCancel(ctx)
 	m.done = make(chan struct{})
-	every := m.cfg.renewEvery
-	if every == 0 {
-		every = renewEvery
-	}
-	m.magic, m.cache = newMagic(m.store, m.issuer, every)
+	renew, tend := cmp.Or(m.cfg.renewEvery, renewEvery), cmp.Or(m.cfg.renewEvery, tendEvery)
+	m.magic, m.cache = newMagic(m.store, m.issuer, renew)
 	for _, name := range m.own() {
 		m.load(ctx, name)
 		m.want(name, "", time.Time{})
 	}
-	go m.run(ctx, every)
+	go m.run(ctx, tend)
 	return nil
 }
 
