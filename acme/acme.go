@@ -79,7 +79,7 @@ type Config struct {
 	// at once. nil: nobody is told.
 	Notify func(host string, err error)
 
-	renewEvery time.Duration           // how often renewals are looked for; 0: 10 min
+	renewEvery time.Duration           // in place of renewEvery and tendEvery; 0: those
 	pause      func(int) time.Duration // after the n-th failure in a row; nil: pauseAfter
 }
 
@@ -268,4 +268,9 @@ func (m *Manager) Pending(host string) bool {
 // by whoever visits. It exists once Start has returned.
 func (m *Manager) InternalRoot() string {
 	return filepath.Join(m.cfg.State, "internal-ca", "root.crt")
+}
+
+// Trust says how a root certificate is tried, and trusted for good.
+func Trust(root string) string {
+	return "curl --cacert " + root + ", or import that file in the browser"
 }

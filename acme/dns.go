@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+	"github.com/libdns/libdns"
 	"github.com/mholt/acmez/v3"
 	"github.com/mholt/acmez/v3/acme"
 	"github.com/miekg/dns"
-	"go.uber.org/zap"
 )
 
 const (
@@ -22,18 +22,32 @@ const (
 	maxCNAMEs = 8
 	// queryTimeout bounds one DNS exchange.
 	queryTimeout = 10 * time.Second
+	// maxSpread is how long a record may take until every server has it, and
+	// lookEvery how often they are asked. The first look is not at once, as a
+	// resolver would remember that there was none.
+	maxSpread = 2 * time.Minute
+	lookEvery = time.Second
 )
 
-// dnsSolver solves DNS-01 (RFC 8555 section 8.4) with certmagic's solver, which
-// finds the zone and waits until the record is out, at the name where the CNAMEs
-// of _acme-challenge lead, which certmagic's does not.
+// dnsSolver solves DNS-01 (RFC 8555 section 8.4) at the name where the CNAMEs of
+// _acme-challenge lead. What cannot be looked up from here holds up no order:
+// whether the record is there is the CA's to say.
 type dnsSolver struct {
 	provider  certmagic.DNSProvider
-	resolvers []string // nil: the system's
-	log       *zap.Logger
+	server    string   // of rfc2136; empty: a program makes the records
+	resolvers []string // nil: the system's, and each zone's own servers
+	log       *slog.Logger
 
 	mu   sync.Mutex
-	live map[string]*certmagic.DNS01Solver // by record value, which is unique
+	live map[string]presented // by record value, which is unique
+}
+
+// presented is a record that was made, until it is removed.
+type presented struct{ at, zone, value string }
+
+// records are p as the provider wants it, whole names being names too.
+func (p presented) records() []libdns.Record {
+	return []libdns.Record{libdns.TXT{Name: dns.Fqdn(p.at), Text: p.value, TTL: recordTTL}}
 }
 
 var (
@@ -42,120 +56,171 @@ var (
 )
 
 // newDNSSolver is nil without a provider.
-func newDNSSolver(cfg *Config, log *slog.Logger) (*dnsSolver, error) {
-	s := &dnsSolver{log: zapLogger(log), live: map[string]*certmagic.DNS01Solver{}}
+func newDNSSolver(cfg *Config) (*dnsSolver, error) {
+	s := &dnsSolver{log: cfg.Logger, live: map[string]presented{}}
 	if cfg.Resolver != "" {
 		s.resolvers = []string{cfg.Resolver}
 	}
-	var err error
 	switch cfg.DNS.Provider {
 	case "":
 		return nil, nil
 	case "rfc2136":
-		s.provider, err = newRFC2136(cfg.DNS)
+		p, err := newRFC2136(cfg.DNS)
+		if err != nil {
+			return nil, err
+		}
+		s.provider, s.server = p, p.server
 	case "exec":
-		s.provider, err = newHook(cfg.DNS)
+		p, err := newHook(cfg.DNS)
+		if err != nil {
+			return nil, err
+		}
+		s.provider = p
 	default:
-		err = fmt.Errorf("dns %q: rfc2136 or exec expected", cfg.DNS.Provider)
-	}
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("dns %q: rfc2136 or exec expected", cfg.DNS.Provider)
 	}
 	return s, nil
 }
 
 // Present makes the challenge's record.
 func (s *dnsSolver) Present(ctx context.Context, c acme.Challenge) error {
-	at, err := s.follow(ctx, c.DNS01TXTRecordName())
+	p, err := s.place(ctx, c.DNS01TXTRecordName(), c.DNS01KeyAuthorization())
 	if err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}
-	one := &certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{
-		DNSProvider: s.provider, TTL: recordTTL, Resolvers: s.resolvers, OverrideDomain: at, Logger: s.log,
-	}}
-	if err := one.Present(ctx, c); err != nil {
+	if _, err := s.provider.AppendRecords(ctx, p.zone, p.records()); err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live[c.DNS01KeyAuthorization()] = one
+	s.live[p.value] = p
 	return nil
 }
 
-// Wait waits until the record is out, two minutes at most.
+// place is where a challenge's record is to be made.
+func (s *dnsSolver) place(ctx context.Context, name, value string) (p presented, err error) {
+	p.value = value
+	if p.at, err = s.follow(ctx, name); err == nil {
+		p.zone, err = s.zone(ctx, p.at)
+	}
+	return p, err
+}
+
+// Wait waits until the record is out, maxSpread at most.
 func (s *dnsSolver) Wait(ctx context.Context, c acme.Challenge) error {
 	s.mu.Lock()
-	one := s.live[c.DNS01KeyAuthorization()]
+	p, ok := s.live[c.DNS01KeyAuthorization()]
 	s.mu.Unlock()
-	if one == nil {
+	if !ok {
 		return errors.New("dns: no record was made")
 	}
-	return one.Wait(ctx, c)
+	servers, err := s.witnesses(ctx, p.at)
+	if err != nil {
+		s.log.Info("dns: not known whether the record is out, the CA will see", "at", p.at, "err", clean(err.Error()))
+		return ctx.Err()
+	}
+	return s.spread(ctx, p, servers)
+}
+
+// spread waits until all servers have p's record.
+func (s *dnsSolver) spread(ctx context.Context, p presented, servers []string) error {
+	limit := time.NewTimer(maxSpread)
+	defer limit.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-limit.C:
+			s.log.Warn("dns: the record is not out yet, the CA will see", "at", p.at, "servers", servers)
+			return nil
+		case <-look.C:
+		}
+		if isOut(ctx, p, servers) {
+			return nil
+		}
+	}
+}
+
+// witnesses are who can tell whether a record at name is out: the resolver that
+// was chosen, else the zone's own servers, which remember no absence.
+func (s *dnsSolver) witnesses(ctx context.Context, name string) ([]string, error) {
+	if s.resolvers != nil {
+		return certmagic.RecursiveNameservers(s.resolvers), nil
+	}
+	var err error
+	for _, server := range certmagic.RecursiveNameservers(nil) {
+		var list []string
+		if list, err = serversOf(ctx, server, name); err == nil {
+			return list, nil
+		}
+	}
+	return nil, err
 }
 
 // CleanUp removes the record, also after ctx has ended.
 func (s *dnsSolver) CleanUp(ctx context.Context, c acme.Challenge) error {
 	s.mu.Lock()
-	one := s.live[c.DNS01KeyAuthorization()]
-	delete(s.live, c.DNS01KeyAuthorization())
+	p, ok := s.live[c.DNS01KeyAuthorization()]
+	delete(s.live, p.value)
 	s.mu.Unlock()
-	if one == nil {
+	if !ok {
 		return nil
 	}
-	return one.CleanUp(context.WithoutCancel(ctx), c)
+	_, err := s.provider.DeleteRecords(context.WithoutCancel(ctx), p.zone, p.records())
+	return err
+}
+
+// zone is the one that name is in. The server that takes the updates knows it
+// best, also where it is no resolver's. A program is told the whole name.
+func (s *dnsSolver) zone(ctx context.Context, name string) (zone string, err error) {
+	if s.server == "" {
+		return "", nil
+	}
+	for _, server := range s.servers() {
+		if zone, err = apex(ctx, server, name); err == nil {
+			return zone, nil
+		}
+	}
+	return "", err
+}
+
+// servers are asked in this order.
+func (s *dnsSolver) servers() (list []string) {
+	if s.server != "" {
+		list = append(list, s.server)
+	}
+	return append(list, certmagic.RecursiveNameservers(s.resolvers)...)
 }
 
 // follow gives the name that name's CNAMEs lead to, itself without any.
 func (s *dnsSolver) follow(ctx context.Context, name string) (string, error) {
 	for range maxCNAMEs {
 		target, err := s.cname(ctx, dns.Fqdn(name))
-		if err != nil || target == "" {
-			return name, err
+		if err != nil {
+			s.log.Info("dns: not known whether this is a CNAME, taken for none", "name", name, "err", clean(err.Error()))
+		}
+		if target == "" {
+			return name, ctx.Err()
 		}
 		name = trimDot(target)
 	}
 	return "", fmt.Errorf("more than %d CNAMEs behind one another", maxCNAMEs)
 }
 
-// cname is the CNAME at fqdn; empty if there is none.
+// cname is the CNAME at fqdn; empty if there is none. That there is none the
+// server that takes the updates can say of its own zones only.
 func (s *dnsSolver) cname(ctx context.Context, fqdn string) (target string, err error) {
-	m := new(dns.Msg).SetQuestion(fqdn, dns.TypeCNAME)
-	m.SetEdns0(1232, false)
-	for _, server := range certmagic.RecursiveNameservers(s.resolvers) {
+	for _, server := range s.servers() {
 		var answer *dns.Msg
-		if answer, err = exchange(ctx, m, server); err == nil {
-			return cnameIn(answer, fqdn)
+		if answer, err = ask(ctx, server, fqdn, dns.TypeCNAME); err != nil {
+			continue
+		}
+		target, err = cnameIn(answer, fqdn)
+		if target != "" || err == nil && (server != s.server || answer.Authoritative) {
+			return target, nil
 		}
 	}
-	return "", fmt.Errorf("lookup CNAME: %w", err)
-}
-
-// cnameIn reads answer. No such name is the usual case: the record is yet to
-// be made.
-func cnameIn(answer *dns.Msg, fqdn string) (string, error) {
-	if answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError {
-		return "", fmt.Errorf("lookup CNAME: %s", dns.RcodeToString[answer.Rcode])
-	}
-	for _, rr := range answer.Answer {
-		if c, ok := rr.(*dns.CNAME); ok && dns.CanonicalName(c.Hdr.Name) == dns.CanonicalName(fqdn) {
-			return c.Target, nil
-		}
-	}
-	return "", nil
-}
-
-// exchange asks server over UDP, and over TCP what does not fit or gets lost.
-func exchange(ctx context.Context, m *dns.Msg, server string) (*dns.Msg, error) {
-	answer, _, err := (&dns.Client{Timeout: queryTimeout / 4}).ExchangeContext(ctx, m, server)
-	if err != nil || answer.Truncated {
-		answer, _, err = (&dns.Client{Net: "tcp", Timeout: queryTimeout}).ExchangeContext(ctx, m, server)
-	}
-	return answer, err
-}
-
-func trimDot(s string) string {
-	if n := len(s); n > 0 && s[n-1] == '.' {
-		return s[:n-1]
-	}
-	return s
+	return "", err
 }

@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -147,6 +148,21 @@ func TestWildcard(t *testing.T) {
 	}
 }
 
+// A zone that only its own server knows, as one behind a name server that is not
+// public: who takes the updates is asked for it.
+func TestWildcardUnseen(t *testing.T) {
+	t.Parallel()
+	n := newNamed(t)
+	w := bindWorld(t, n, "gw.bind.test")
+	w.cfg.Resolver = "127.0.0.1:1"
+	if lines := mustReport(t, w.cfg); lines[1].Level != OK {
+		t.Errorf("%+v", lines)
+	}
+	w.start()
+	w.ready("app.gw.bind.test")
+	w.ready("gw.bind.test")
+}
+
 // The challenge's name is an alias of one in another zone.
 func TestWildcardCNAME(t *testing.T) {
 	t.Parallel()
@@ -255,6 +271,51 @@ func TestHook(t *testing.T) {
 	}
 }
 
+// oneValue is a program that knows one value of a name.
+const oneValue = `#!/bin/sh
+case $1 in
+present) mkdir -p "%[1]s/$2" && rm -f "%[1]s/$2"/* && : >"%[1]s/$2/$3" ;;
+cleanup) rm -rf "%[1]s/$2" ;;
+esac
+`
+
+// The domain and its wildcard are proven at one name, after one another: many a
+// program sets the value of a name, or removes all of it. The zone need not be
+// known, nor need the record be seen from here.
+func TestHookOneValue(t *testing.T) {
+	t.Parallel()
+	for name, resolver := range map[string]string{"no zone known": "", "nobody to ask": "127.0.0.1:1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			program := filepath.Join(dir, "hook")
+			script(t, program, fmt.Sprintf(oneValue, dir))
+			z := newZone(t, &zone{txt: func(fqdn string) (values []string) {
+				entries, _ := os.ReadDir(filepath.Join(dir, fqdn))
+				for _, e := range entries {
+					values = append(values, e.Name())
+				}
+				return values
+			}})
+			w := newWorld(t, "gw.one.test", func(w *world) {
+				w.cfg.DNS = DNSConfig{Provider: "exec", Exec: program}
+				w.cfg.Resolver, w.options.resolver = cmp.Or(resolver, z.addr), z.addr
+			})
+			if lines := mustReport(t, w.cfg); lines[1].Level != OK || lines[1].Text != "_acme-challenge.gw.one.test accepted" {
+				t.Errorf("%+v", lines)
+			}
+			w.start()
+			w.ready("app.gw.one.test")
+			w.ready("gw.one.test")
+			w.ca.mu.Lock()
+			defer w.ca.mu.Unlock()
+			if o := w.ca.orders; len(o) != 2 || o[0].Identifiers[0].Value != "*.gw.one.test" { // names wait for it
+				t.Errorf("%+v", o)
+			}
+		})
+	}
+}
+
 func TestHookFails(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "hook")
@@ -278,7 +339,7 @@ func TestFollow(t *testing.T) {
 		"_acme-challenge.a.test.": "b.test.", "b.test.": "c.test.",
 		"_acme-challenge.loop.test.": "loop2.test.", "loop2.test.": "_acme-challenge.loop.test.",
 	}})
-	s, err := newDNSSolver(&Config{Resolver: z.addr, DNS: DNSConfig{Provider: "rfc2136", Server: z.addr}}, discard())
+	s, err := newDNSSolver(&Config{Resolver: z.addr, DNS: DNSConfig{Provider: "rfc2136", Server: z.addr}, Logger: discard()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func newFiles(cfg *Config) (*files, error) {
 func (f *files) start(ctx context.Context) error {
 	looks, err := f.look()
 	if err != nil {
-		return fmt.Errorf("certificates: %w", err)
+		return fmt.Errorf("--cert-dir: %w", err)
 	}
 	f.load(looks)
 	f.seen = fmt.Sprint(looks)
@@ -143,7 +143,16 @@ func (f *files) load(looks map[string]string) {
 		}
 	}
 	index := f.indexed()
-	f.index.Store(&index)
+	f.tell(*f.index.Swap(&index), index)
+}
+
+// tell says which names https works for that it did not work for before.
+func (f *files) tell(before, now map[string]*tls.Certificate) {
+	for name := range now {
+		if old := before[name]; old == nil || time.Now().After(old.Leaf.NotAfter) {
+			f.cfg.Notify(name, nil)
+		}
+	}
 }
 
 func (f *files) loadOne(name string, p *pair) {

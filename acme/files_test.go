@@ -58,7 +58,7 @@ func newShelf(t *testing.T, fill func(dir string)) *shelf {
 		fill(dir)
 	}
 	l, b := logger(t)
-	f, err := newFiles(&Config{CertDir: dir, Domain: "gw.test", Logger: l})
+	f, err := newFiles(&Config{CertDir: dir, Domain: "gw.test", Logger: l, Notify: func(string, error) {}})
 	if err != nil {
 		t.Fatal(err)
 	}

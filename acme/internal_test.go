@@ -123,11 +123,23 @@ func need(t *testing.T, program, debian string) string {
 	return ""
 }
 
+// A client that names an address, as wrk does, gets what one gets that names
+// nothing (RFC 6066, section 3: an address is no name).
+func TestAddressAsName(t *testing.T) {
+	t.Parallel()
+	get := mustNew(t, internalConfig(t)).TLSConfig().GetCertificate
+	for _, name := range []string{"", "127.0.0.1", "::1"} {
+		if c, err := get(&tls.ClientHelloInfo{ServerName: name}); err != nil || c == nil || c.Leaf.DNSNames[0] != "localhost" {
+			t.Errorf("%q: %v, %v", name, c, err)
+		}
+	}
+}
+
 // The root is made once: who trusts it need not do so again.
 func TestInternalRootStays(t *testing.T) {
 	t.Parallel()
 	cfg := internalConfig(t)
-	if lines := mustReport(t, cfg); len(lines) != 1 || lines[0].Level != OK || !strings.Contains(lines[0].Text, "first") {
+	if lines := mustReport(t, cfg); len(lines) != 1 || lines[0].Level != OK || !strings.Contains(lines[0].Text, "first") || !strings.Contains(lines[0].Text, "to trust it: curl --cacert ") {
 		t.Errorf("%+v", lines)
 	}
 	first := read(t, mustNew(t, cfg).InternalRoot())
@@ -140,7 +152,7 @@ func TestInternalRootStays(t *testing.T) {
 			t.Error(file, info.Mode(), err)
 		}
 	}
-	if lines := mustReport(t, cfg); lines[0].Level != OK || !strings.Contains(lines[0].Text, "root.crt") {
+	if lines := mustReport(t, cfg); lines[0].Level != OK || !strings.Contains(lines[0].Text, "; to trust it: curl --cacert "+filepath.Join(dir, "root.crt")+", ") {
 		t.Errorf("%+v", lines)
 	}
 	entries, err := os.ReadDir(dir)

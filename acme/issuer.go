@@ -34,8 +34,9 @@ type issuer struct {
 	store   *store
 	ledger  *ledger
 	solvers *solvers
-	dns     acmez.Solver // nil: no DNS-01
-	good    atomic.Int32 // which of kinds worked last
+	dns     acmez.Solver  // nil: no DNS-01
+	alone   chan struct{} // held by the one order under way by DNS-01
+	good    atomic.Int32  // which of kinds worked last
 
 	begun, lost atomic.Uint64 // orders, and those that failed
 
@@ -141,6 +142,13 @@ func (i *issuer) failed(ctx context.Context, a *attempt, name string, err error)
 // after it was reset, is made anew once.
 func (i *issuer) obtain(ctx context.Context, a *attempt, name string, csr *x509.CertificateRequest) (acme.Certificate, error) {
 	kind, client := i.client(name)
+	if kind == acme.ChallengeTypeDNS01 {
+		leave, err := i.enterDNS(ctx)
+		if err != nil {
+			return acme.Certificate{}, err
+		}
+		defer leave()
+	}
 	dir, err := client.GetDirectory(ctx)
 	if err != nil {
 		return acme.Certificate{}, fmt.Errorf("directory: %w", err)
@@ -156,6 +164,18 @@ func (i *issuer) obtain(ctx context.Context, a *attempt, name string, csr *x509.
 		i.good.Store(int32(max(0, slices.Index(i.kinds(), kind))))
 	}
 	return cert, err
+}
+
+// enterDNS waits until no other order is under way by DNS-01. The domain and its
+// wildcard are proven at the same name, and many a program that is run for that
+// sets the one value of it, or removes whatever is there.
+func (i *issuer) enterDNS(ctx context.Context) (leave func(), err error) {
+	select {
+	case i.alone <- struct{}{}:
+		return func() { <-i.alone }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // order goes once through RFC 8555 section 7.4. The default chain is taken of

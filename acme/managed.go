@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,9 +19,14 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// renewEvery is how often certificates are looked at. certmagic renews when a
-// third of the life is left, or when the CA says (RFC 9773).
-const renewEvery = 10 * time.Minute
+// renewEvery is how often certmagic looks at the certificates in memory, which
+// costs a few comparisons each. It renews when a third of the life is left, or
+// when the CA says (RFC 9773); the look is often for the sake of CAs whose
+// certificates last minutes.
+const renewEvery = 10 * time.Second
+
+// tendEvery is how often we look after what it left, and say so.
+const tendEvery = 10 * time.Minute
 
 // flushEvery is how often a disk that did not take something is tried again.
 const flushEvery = 10 * time.Second
@@ -64,12 +70,12 @@ func newManaged(cfg *Config) (*managed, error) {
 		cfg: cfg, solvers: newSolvers(), wake: make(chan struct{}, 1), wants: map[string]*want{}, loaded: map[string]bool{},
 		store: newStore(filepath.Join(cfg.State, "certificates"), cfg.Logger),
 	}
-	libs := slog.New(quiet{cfg.Logger.Handler()})
-	if m.dns, err = newDNSSolver(cfg, libs); err != nil {
+	if m.dns, err = newDNSSolver(cfg); err != nil {
 		return nil, err
 	}
 	m.ledger = m.openLedger()
-	m.issuer = &issuer{cfg: cfg, libs: libs, ca: cfg.CA, http: client, store: m.store, ledger: m.ledger, solvers: m.solvers}
+	libs := slog.New(quiet{cfg.Logger.Handler()})
+	m.issuer = &issuer{cfg: cfg, libs: libs, ca: cfg.CA, http: client, store: m.store, ledger: m.ledger, solvers: m.solvers, alone: make(chan struct{}, 1)}
 	if m.dns != nil {
 		m.issuer.dns = m.dns
 	}
@@ -129,16 +135,13 @@ func (m *managed) start(ctx context.Context) error {
 	m.store.sweep()
 	ctx, m.stop = context.WithCancel(ctx)
 	m.done = make(chan struct{})
-	every := m.cfg.renewEvery
-	if every == 0 {
-		every = renewEvery
-	}
-	m.magic, m.cache = newMagic(m.store, m.issuer, every)
+	renew, tend := cmp.Or(m.cfg.renewEvery, renewEvery), cmp.Or(m.cfg.renewEvery, tendEvery)
+	m.magic, m.cache = newMagic(m.store, m.issuer, renew)
 	for _, name := range m.own() {
 		m.load(ctx, name)
 		m.want(name, "", time.Time{})
 	}
-	go m.run(ctx, every)
+	go m.run(ctx, tend)
 	return nil
 }
 

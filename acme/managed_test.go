@@ -275,6 +275,26 @@ func TestReportACME(t *testing.T) {
 	}
 }
 
+// A certificate that nobody needs any more runs out, and that is no failure.
+func TestReportExpired(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "gw.test", func(w *world) { w.options.life = 5 })
+	m := w.start()
+	w.ready("gw.test")
+	m.Ensure("app.gw.test", "ann")
+	w.ready("app.gw.test")
+	w.stop()
+	w.refuse("app.gw.test", true)
+	eventually(t, "the end of both", func() bool {
+		lines := mustReport(t, w.cfg)
+		return strings.HasPrefix(lines[1].Text, "expired ") && strings.HasPrefix(lines[2].Text, "expired ")
+	})
+	lines := mustReport(t, w.cfg)
+	if lines[1].What != "certificate app.gw.test" || lines[1].Level != Warn || lines[2].Level != Fail {
+		t.Errorf("%+v", lines)
+	}
+}
+
 // mustReport is the report of a Manager that is not started.
 func mustReport(t *testing.T, cfg Config) []Line {
 	t.Helper()

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"github.com/libdns/libdns"
 	"github.com/mholt/acmez/v3/acme"
 )
 
@@ -48,7 +47,8 @@ func (m *managed) report(ctx context.Context) []Line {
 func (m *managed) reportCA(ctx context.Context) Line {
 	dir, err := m.issuer.plainClient().GetDirectory(ctx)
 	if err != nil {
-		return Line{Fail, "acme ca", clean(m.issuer.ca + " does not answer: " + err.Error())}
+		return Line{Warn, "acme ca", clean(m.issuer.ca+" does not answer: "+err.Error()) +
+			". Until it does there is no new certificate, and new names stay on http: look at this machine's network, --acme-ca and --acme-ca-root"}
 	}
 	if dir.Meta != nil && dir.Meta.ExternalAccountRequired && m.cfg.EAB == "" {
 		return Line{Fail, "acme ca", m.issuer.ca + ": " + errNoBinding.Error()}
@@ -79,8 +79,14 @@ func (m *managed) reportStored(ctx context.Context, name string) Line {
 		return Line{Fail, "certificate " + name, "cannot be read; dropped and ordered anew when it is wanted"}
 	}
 	line := expiry(name, leaf)
-	if line.Level == OK {
+	switch {
+	case line.Level == OK:
 		line.Text += ", renewed from " + m.renewal(ctx, name, leaf).Format(time.DateOnly)
+	case line.Level == Fail && !slices.Contains(m.own(), name): // that of a name which nobody has, maybe
+		line.Level = Warn
+		line.Text += "; ordered anew when its tunnel opens"
+	case line.Level == Fail:
+		line.Text += "; ordered anew when the gateway runs"
 	}
 	line.Text += m.pausedText(name)
 	return line
@@ -124,22 +130,20 @@ func expiry(name string, leaf *x509.Certificate) Line {
 // try makes a challenge's record and removes it.
 func (s *dnsSolver) try(ctx context.Context, domain string) Line {
 	const what, value = "dns update", "adit-check"
-	at, err := s.follow(ctx, "_acme-challenge."+domain)
+	p, err := s.place(ctx, "_acme-challenge."+domain, value)
 	if err != nil {
 		return Line{Fail, what, clean("_acme-challenge." + domain + ": " + err.Error())}
 	}
-	zone, err := certmagic.FindZoneByFQDN(ctx, s.log, at, certmagic.RecursiveNameservers(s.resolvers))
-	if err != nil {
-		return Line{Fail, what, clean(at + ": " + err.Error())}
+	if _, err = s.provider.AppendRecords(ctx, p.zone, p.records()); err == nil {
+		_, err = s.provider.DeleteRecords(ctx, p.zone, p.records())
 	}
-	rec := []libdns.Record{libdns.TXT{Name: libdns.RelativeName(at+".", zone), Text: value, TTL: recordTTL}}
-	if _, err = s.provider.AppendRecords(ctx, zone, rec); err == nil {
-		_, err = s.provider.DeleteRecords(ctx, zone, rec)
+	if s.server != "" {
+		p.at += " in " + p.zone
 	}
 	if err != nil {
-		return Line{Fail, what, clean(at + " in " + zone + ": " + err.Error())}
+		return Line{Fail, what, clean(p.at + ": " + err.Error())}
 	}
-	return Line{OK, what, at + " in " + zone + " accepted"}
+	return Line{OK, what, p.at + " accepted"}
 }
 
 // report of ModeInternal says where the root is.
@@ -148,13 +152,13 @@ func (in *internal) report(context.Context) []Line {
 	root, err := readRoot(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return []Line{{OK, "internal ca", "made when the gateway first runs, then to be trusted: " + file}}
+		return []Line{{OK, "internal ca", file + ", made when the gateway first runs; then to trust it: " + Trust(file)}}
 	case err != nil:
 		return []Line{{Fail, "internal ca", clean(err.Error())}}
 	}
 	line := expiry("", root)
 	line.What = "internal ca"
-	line.Text = file + ", " + line.Text
+	line.Text = file + ", " + line.Text + "; to trust it: " + Trust(file)
 	if _, err := readKey(filepath.Join(in.dir, "root.key")); err != nil {
 		line.Level, line.Text = Fail, clean(err.Error())
 	}

@@ -2,6 +2,7 @@ package acme
 
 import (
 	"crypto/tls"
+	"net"
 
 	"github.com/mholt/acmez/v3"
 )
@@ -55,7 +56,7 @@ func isValidation(hello *tls.ClientHelloInfo) bool {
 // certificate is GetCertificate for visitors. Nothing and no error is how
 // crypto/tls is told to answer unrecognized_name.
 func (m *Manager) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if hello.ServerName == "" {
+	if hello.ServerName == "" || net.ParseIP(hello.ServerName) != nil { // an address is no name there, and some send one
 		return m.from.certificate("", hello), nil
 	}
 	name, ok := hostname(hello.ServerName)

@@ -84,7 +84,7 @@ func (m *managed) dispatch(ctx context.Context, now time.Time) time.Duration {
 	}
 	for name, w := range m.wants {
 		switch {
-		case w.busy:
+		case w.busy, m.comesLater(name, now): // the wildcard nudges when it is done
 		case w.due.After(now):
 			next = earlier(next, w.due)
 		case busy < workers: // else the next to finish nudges
@@ -95,6 +95,14 @@ func (m *managed) dispatch(ctx context.Context, now time.Time) time.Duration {
 		}
 	}
 	return next.Sub(now)
+}
+
+// comesLater says whether name is the domain and its wildcard is on its way: that
+// is what all users wait for, and orders by DNS-01 follow one another. The caller
+// holds mu.
+func (m *managed) comesLater(name string, now time.Time) bool {
+	w := m.wants["*."+name]
+	return name == m.cfg.Domain && w != nil && (w.busy || !w.due.After(now))
 }
 
 func earlier(a, b time.Time) time.Time {

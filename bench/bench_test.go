@@ -147,6 +147,24 @@ func TestReadTools(t *testing.T) {
 	}
 }
 
+func TestReadH2load(t *testing.T) {
+	const good = "Application protocol: h2\n\nfinished in 2.00s, 9000.50 req/s, 9.5MB/s\n" +
+		"requests: 18001 total, 18017 started, 18001 done, 18001 succeeded, 0 failed, 0 errored, 0 timeout\nstatus codes: 18001 2xx, 0 3xx, 0 4xx, 0 5xx\n"
+	f, n, err := readH2load(good)
+	if err != nil || n != 18001 || f[perSecond] != 9000.5 {
+		t.Errorf("%v %v %v", f, n, err)
+	}
+	for what, bad := range map[string]string{
+		"refusals":     strings.Replace(good, "0 4xx", "7 4xx", 1),
+		"failures":     strings.Replace(good, "0 errored", "7 errored", 1),
+		"another HTTP": strings.Replace(good, "protocol: h2", "protocol: http/1.1", 1),
+	} {
+		if _, _, err := readH2load(bad); err == nil {
+			t.Errorf("%s were taken for answers", what)
+		}
+	}
+}
+
 // What goes through the delay comes out whole, in order and not too early.
 func TestDelay(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -66,12 +66,15 @@ var (
 	sshPeers   = []string{"adit", "sshd"}
 	crowdPeers = []string{"direct", "adit", "sshd", "sshd-tt", "nginx+sshd", "chisel", "frp", "sish"}
 	filePeers  = []string{"direct", "adit", "sshd", "nginx+sshd", "chisel", "frp", "sish"}
+	tlsPeers   = []string{"adit", "nginx+sshd"}
 	widePeers  = []string{"adit", "sshd", "chisel", "frp", "sish"}
 )
 
+const plainHTTP = "HTTP keep-alive, 64 connections"
+
 const tcpDown, tcpUp = "TCP down, 1 stream", "TCP up, 1 stream"
 
-var cases = slices.Concat(webCases(), tcpCases(), cipherCases(), bulkCases(), delayCases(), restCases())
+var cases = slices.Concat(webCases(), secureCases(), tcpCases(), cipherCases(), bulkCases(), delayCases(), restCases())
 
 func webCases() []*benchCase {
 	return []*benchCase{
@@ -79,10 +82,22 @@ func webCases() []*benchCase {
 			targets: map[string]bound{p50: atMost(1.15).times("adit-tcp"), p99: atMost(500)}},
 		{name: "HTTP keep-alive, 16 connections", peers: crowdPeers, run: keepAlive(16),
 			targets: map[string]bound{gatewayCPU: atMost(28)}},
-		{name: "HTTP keep-alive, 64 connections", peers: crowdPeers, run: keepAlive(64),
+		{name: plainHTTP, peers: crowdPeers, run: keepAlive(64),
 			targets: map[string]bound{gatewayCPU: atMost(28), perSecond: atLeast(25000)}},
 		{name: "HTTP, new connection each, 16", peers: crowdPeers, run: newConnections(3000, 16),
 			targets: map[string]bound{gatewayCPU: atMost(110)}},
+	}
+}
+
+// secureCases are those of the HTTPS port. Both gateways have the same key.
+func secureCases() []*benchCase {
+	return []*benchCase{
+		{name: "TLS handshakes", peers: tlsPeers, open: openSecure, run: handshakes,
+			targets: map[string]bound{perCPU: atLeast(0.5).times("nginx+sshd")}},
+		{name: "HTTPS keep-alive, 64 connections", peers: tlsPeers, open: openSecure, run: secureKeepAlive(64),
+			targets: map[string]bound{gatewayCPU: atMost(1.35).times("adit").in(plainHTTP)}},
+		{name: "HTTP/2, 16 streams", peers: tlsPeers, open: openSecure, run: http2(16),
+			targets: map[string]bound{gatewayCPU: atMost(60)}},
 	}
 }
 

@@ -6,8 +6,8 @@
 // stands the CPU time that gateway, client and origin took for it, which
 // carries from one machine to another.
 //
-// It needs Debian's openssh-server, nginx, wrk, apache2-utils and curl, and as
-// root iproute2 for the slow link. Figures have targets; a miss is printed and
+// It needs Debian's openssh-server, nginx, wrk, apache2-utils, nghttp2-client and
+// curl, and as root iproute2 for the slow link. Figures have targets; a miss is printed and
 // is no failure.
 package main
 

@@ -23,6 +23,7 @@ type peer struct {
 	name   string
 	web    site   // nginx's files; no address: none
 	upload site   // the helper's sink for uploads
+	secure site   // nginx's files over TLS; no address: none
 	tcp    string // the helper's TCP services; "": none
 	ssh    string // where SSH clients of the bench's own connect; "": nowhere
 
@@ -129,11 +130,13 @@ func (b *bench) newGateway(name string, hosts ...string) (*gateway, error) {
 		_, port, _ := net.SplitHostPort(ssh[0])
 		ssh = append(ssh, net.JoinHostPort(host, port))
 	}
-	start := map[string]func([]string) (*gateway, error){"adit": b.startAdit, "sshd": b.startSshd, "sish": b.startSish, "frp": b.startFrp}[name]
+	plainAdit := func(ssh []string) (*gateway, error) { return b.startAdit(ssh, "--https", "off") }
+	start := map[string]func([]string) (*gateway, error){"adit": plainAdit, "sshd": b.startSshd, "sish": b.startSish, "frp": b.startFrp}[name]
 	return start(ssh)
 }
 
-func (b *bench) startAdit(ssh []string) (*gateway, error) {
+// startAdit starts adit with those arguments too.
+func (b *bench) startAdit(ssh []string, more ...string) (*gateway, error) {
 	state, err := os.MkdirTemp(b.dir, "state-")
 	if err != nil {
 		return nil, err
@@ -142,9 +145,10 @@ func (b *bench) startAdit(ssh []string) (*gateway, error) {
 		return nil, err
 	}
 	g := &gateway{name: "adit", ssh: ssh, web: freeAddr()}
-	p, err := b.start("adit-"+port(ssh[0]), b.adit, "serve", "--state", state, "--ssh", strings.Join(ssh, ","), "--http", g.web,
-		"--https", "off", "--admin", b.admin, "--tcp-host", "127.0.0.1", "--tcp-ports", fmt.Sprintf("%d-%d", firstPort, lastPort),
-		"--max-names", "5000", "--max-ports", "100", "--drain", "0s", "--log-level", "warn")
+	args := []string{b.adit, "serve", "--state", state, "--ssh", strings.Join(ssh, ","), "--http", g.web,
+		"--admin", b.admin, "--tcp-host", "127.0.0.1", "--tcp-ports", fmt.Sprintf("%d-%d", firstPort, lastPort),
+		"--max-names", "5000", "--max-ports", "100", "--drain", "0s", "--log-level", "warn"}
+	p, err := b.start("adit-"+port(ssh[0]), append(args, more...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ const preface = `# Benchmarks
 
 ` + "`make benchmarks-doc`" + ` writes this page, ` + "`make bench`" + ` prints the same table without it. Everything runs on one
 machine, over loopback unless a line says otherwise: the gateway, a stock OpenSSH client, the local service behind it
-(nginx for files, a small Go program for TCP and for uploads) and the load (wrk, ab, curl, and for TCP the bench itself). A machine with
+(nginx for files, a small Go program for TCP and for uploads) and the load (wrk, ab, h2load, curl, and for TCP and TLS handshakes the bench itself). A machine with
 few cores is shared by all of them, so req/s and MB/s say how the peers compare there; the CPU figures, which are those of one
 party alone, are what to take along to another machine, if it was quiet here: beside busy neighbours they swing by a third.
 
@@ -98,7 +98,7 @@ party alone, are what to take along to another machine, if it was quiet here: be
 | direct | no gateway: the visitor is at the local service |
 | sshd | OpenSSH's server, ` + "`ssh -N -R`" + `, raw TCP |
 | sshd-tt | the same with a terminal, for which OpenSSH turns Nagle's algorithm off |
-| nginx+sshd | nginx before sshd's ports: HTTP by name, made by hand |
+| nginx+sshd | nginx before sshd's ports: HTTP by name, and over TLS, made by hand |
 `
 
 // failures lists what could not be measured, each once.

@@ -12,20 +12,22 @@ import (
 
 // keepAlive asks for a page of 1 KiB over conns kept connections, with wrk.
 func keepAlive(conns int) func(*bench, *peer) (figures, error) {
-	return func(b *bench, p *peer) (figures, error) {
-		stop := b.meter(p)
-		out, err := b.output("wrk", "-t1", "-c"+strconv.Itoa(conns), fmt.Sprintf("-d%ds", int(math.Ceil(b.dur.Seconds()))),
-			"--latency", "-H", "Host: "+p.web.host, "http://"+p.web.addr+"/1k")
-		cpu := stop()
-		if err != nil {
-			return nil, err
-		}
-		f, n, err := readWrk(out)
-		if err == nil {
-			cpu.each(f, p, n)
-		}
-		return f, err
+	return func(b *bench, p *peer) (figures, error) { return b.wrk(p, "http", p.web, conns) }
+}
+
+func (b *bench) wrk(p *peer, scheme string, s site, conns int) (figures, error) {
+	stop := b.meter(p)
+	out, err := b.output("wrk", "-t1", "-c"+strconv.Itoa(conns), fmt.Sprintf("-d%ds", int(math.Ceil(b.dur.Seconds()))),
+		"--latency", "-H", "Host: "+s.host, scheme+"://"+s.addr+"/1k")
+	cpu := stop()
+	if err != nil {
+		return nil, err
 	}
+	f, n, err := readWrk(out)
+	if err == nil {
+		cpu.each(f, p, n)
+	}
+	return f, err
 }
 
 var (

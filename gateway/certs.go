@@ -184,10 +184,10 @@ func (g *Gateway) tellNews(t *Tunnel, err error) {
 
 // notReady says why a name has no certificate yet.
 func notReady(t *Tunnel, err error) string {
-	text := err.Error()
+	text := printable(err.Error(), 300)
 	var d *acme.Delay
 	if errors.As(err, &d) {
-		text = fmt.Sprintf("%v. It is tried again in %s", d.Err, time.Until(d.Until).Round(time.Second))
+		text = fmt.Sprintf("%s. It is tried again in %s", printable(d.Err.Error(), 300), time.Until(d.Until).Round(time.Second))
 	}
 	g, where := t.client.g, ""
 	switch {
@@ -196,7 +196,7 @@ func notReady(t *Tunnel, err error) string {
 	case len(g.lns.http) > 0:
 		where = ", so it is served over http"
 	}
-	return fmt.Sprintf("adit: %s has no certificate yet%s: %s", g.hostOf(t.name), where, printable(text, 300))
+	return fmt.Sprintf("adit: %s has no certificate yet%s: %s", g.hostOf(t.name), where, text)
 }
 
 // challengeAnswer is the page for a CA's HTTP-01 request, if it is about an
@@ -229,7 +229,7 @@ func (g *Gateway) toHTTPS(host string, r *vhost.Request) *vhost.Page {
 func (g *Gateway) certRows(row func(name, value string)) {
 	switch g.cfg.TLS {
 	case acme.ModeInternal:
-		row("certs", "by adit's own CA; to trust it: "+trust(g.certs.InternalRoot()))
+		row("certs", "by adit's own CA; to trust it: "+acme.Trust(g.certs.InternalRoot()))
 	case acme.ModeFiles:
 		row("certs", "files in "+g.cfg.CertDir)
 	case acme.ModeACME:
@@ -239,11 +239,6 @@ func (g *Gateway) certRows(row func(name, value string)) {
 			row("", "a wildcard (--dns rfc2136 or exec) cures that")
 		}
 	}
-}
-
-// trust is how the internal CA's root is tried, and trusted for good.
-func trust(root string) string {
-	return "curl --cacert " + root + ", or import that file in the browser"
 }
 
 func orDefault(s, otherwise string) string {

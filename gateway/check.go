@@ -294,7 +294,7 @@ func (c *check) users() {
 	}
 }
 
-// wildcard looks up a name that nobody has, under the domain.
+// wildcard looks up the domain, and a name that nobody has below it.
 func (c *check) wildcard(ctx context.Context) {
 	if c.cfg.local {
 		c.ok("names", "*.localhost needs no DNS: browsers and curl take it to this machine")
@@ -302,13 +302,18 @@ func (c *check) wildcard(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	name := "adit-check-" + strings.ToLower(rand.Text()[:8]) + "." + c.cfg.domain
-	addrs, err := net.DefaultResolver.LookupHost(ctx, name)
+	c.resolves(ctx, "domain DNS", c.cfg.domain, c.cfg.domain)
+	c.resolves(ctx, "wildcard DNS", "*."+c.cfg.domain, "adit-check-"+strings.ToLower(rand.Text()[:8])+"."+c.cfg.domain)
+}
+
+// resolves looks up name, which stands for what a record is needed for.
+func (c *check) resolves(ctx context.Context, what, record, name string) {
+	addrs, err := newResolver(c.cfg.DNSResolver).LookupHost(ctx, name+".")
 	if err != nil {
-		c.warn("wildcard DNS", fmt.Sprintf("*.%s does not resolve (%v). Add an A or AAAA record for *.%s and for %s with this machine's public address", c.cfg.domain, err, c.cfg.domain, c.cfg.domain))
+		c.warn(what, fmt.Sprintf("%s does not resolve (%v). Add an A or AAAA record for *.%s and for %s with this machine's public address", record, err, c.cfg.domain, c.cfg.domain))
 		return
 	}
-	c.ok("wildcard DNS", fmt.Sprintf("*.%s is %s", c.cfg.domain, strings.Join(addrs, ", ")))
+	c.ok(what, fmt.Sprintf("%s is %s", record, strings.Join(addrs, ", ")))
 }
 
 // clock looks for files from the future.

@@ -71,16 +71,18 @@ type proofs struct {
 	of map[string]proof
 }
 
-// newProofs asks server, or the system's resolver where that is empty.
 func newProofs(server string) *proofs {
-	p := &proofs{resolver: &net.Resolver{}, of: map[string]proof{}}
-	if server != "" {
-		p.resolver.PreferGo = true
-		p.resolver.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, server)
-		}
+	return &proofs{resolver: newResolver(server), of: map[string]proof{}}
+}
+
+// newResolver asks server, or the system's resolver where that is empty.
+func newResolver(server string) *net.Resolver {
+	if server == "" {
+		return &net.Resolver{}
 	}
-	return p
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, server)
+	}}
 }
 
 // prove asks DNS whether name is identity's: a TXT record of _adit.NAME says

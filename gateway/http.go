@@ -50,7 +50,7 @@ func (g *Gateway) resolveHost(ctx context.Context, r *vhost.Request) (*vhost.Bac
 	if t != nil {
 		return t.backend, nil
 	}
-	return g.resolveAway(ctx, name, s)
+	return g.resolveAway(ctx, r, name, s)
 }
 
 // otherWay is the page for a visitor who is to come another way: on a
@@ -84,7 +84,7 @@ func (g *Gateway) domainPage(r *vhost.Request) *vhost.Page {
 
 // resolveAway is for names that have no live tunnel: a visitor waits where
 // one is expected, and is told to come back where the name is owned.
-func (g *Gateway) resolveAway(ctx context.Context, name string, s *slot) (*vhost.Backend, *vhost.Page) {
+func (g *Gateway) resolveAway(ctx context.Context, r *vhost.Request, name string, s *slot) (*vhost.Backend, *vhost.Page) {
 	_, owned := g.state.ledger.owner(bucketNames, name, time.Now(), g.cfg.NameTTL)
 	restarted := owned && time.Since(g.started) < lostFor && (s == nil || !s.claimed())
 	expected := false
@@ -98,7 +98,7 @@ func (g *Gateway) resolveAway(ctx context.Context, name string, s *slot) (*vhost
 		ctx, cancel := context.WithTimeout(ctx, g.cfg.parkFor())
 		defer cancel()
 		if t := s.wait(ctx, restarted); t != nil {
-			return t.backend, nil
+			return g.back(t, r)
 		}
 		expected, _ = s.expected(time.Now())
 	}
@@ -106,6 +106,15 @@ func (g *Gateway) resolveAway(ctx context.Context, name string, s *slot) (*vhost
 		return nil, &vhost.Page{Status: http.StatusServiceUnavailable, RetryAfter: retryAfter}
 	}
 	return nil, nil
+}
+
+// back is for a visitor whose tunnel has come: served, or sent another way, as
+// if it had been there all along.
+func (g *Gateway) back(t *Tunnel, r *vhost.Request) (*vhost.Backend, *vhost.Page) {
+	if page := g.otherWay(t, r); page != nil {
+		return nil, page
+	}
+	return t.backend, nil
 }
 
 // await makes an empty slot for a name whose owner is expected back.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"adit/acme"
 
 	"github.com/miekg/dns"
 	"golang.org/x/crypto/ssh"
@@ -178,7 +181,8 @@ func TestProofIsLookedAtAgain(t *testing.T) {
 	const name, record = "app.customer.com", "_adit.app.customer.com."
 	print := ssh.FingerprintSHA256(signer("ann").PublicKey())
 	zone.set(record, print, true)
-	if code, message := g.refusedFor("ann", name, 80); code != "not_proven" || !strings.Contains(message, "DNS gave no answer") {
+	if code, message := g.refusedFor("ann", name, 80); code != "not_proven" || !strings.Contains(message, "DNS gave no answer") ||
+		!strings.Contains(message, name+" is not proven yours. Add: TXT "+strings.TrimSuffix(record, ".")+` "`+print+`"`) {
 		t.Fatal("a mute name server:", code, message)
 	}
 	zone.set(record, print, false)
@@ -260,6 +264,17 @@ func TestCovers(t *testing.T) {
 		if covers(tt.name, tt.host) != tt.want {
 			t.Errorf("%s for %s: %v", tt.name, tt.host, !tt.want)
 		}
+	}
+}
+
+// However much a CA says, the user hears when it is tried again.
+func TestLongReason(t *testing.T) {
+	g := start(t, newState(t), withHTTPS, func(c *Config) { c.Redirect = "on" })
+	tunnel := &Tunnel{name: "blog", client: &client{g: g.Gateway}}
+	why := &acme.Delay{Until: time.Now().Add(time.Hour), Err: errors.New(strings.Repeat("no\x1b ", 1000))}
+	text := notReady(tunnel, why)
+	if !strings.HasSuffix(text, ". It is tried again in 1h0m0s") || len(text) > 500 || strings.ContainsRune(text, '\x1b') {
+		t.Errorf("%q", text)
 	}
 }
 

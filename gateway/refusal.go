@@ -121,8 +121,8 @@ func refuseNotProven(name, identity string) *refusal {
 }
 
 func refuseProofLookup(name, identity string, err error) *refusal {
-	return refuse("not_proven", "%s is not proven yours: DNS gave no answer (%s). Try again; the record is: TXT _adit.%s \"%s\"",
-		name, printable(err.Error(), 120), name, identity)
+	return refuse("not_proven", "%s is not proven yours. Add: TXT _adit.%s \"%s\". If it is there, try again: DNS gave no answer (%s)",
+		name, name, identity, printable(err.Error(), 120))
 }
 
 func refuseStore(name string) *refusal {
