@@ -208,11 +208,11 @@ func TestSlowVisitors(t *testing.T) {
 		after  time.Duration
 		status int
 	}{
-		{"says nothing", nil, firstHead, 0},
-		{"begins and stops", []string{"GET / HT"}, firstHead, 408},
-		{"drips", []string{"G", "E", "T", " ", "/", " ", "H"}, firstHead, 408},
+		{"says nothing", nil, firstByte, 0},
+		{"begins and stops", []string{"GET / HT"}, headLimit, 408},
+		{"drips", []string{"G", "E", "T", " ", "/", " ", "H"}, headLimit, 408},
 		{"idle", []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n"}, idleLimit, 404},
-		{"drips later", []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "G", "E", "T"}, 9*time.Second + nextHead, 408},
+		{"drips later", []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "G", "E", "T"}, 9*time.Second + headLimit, 408},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
