@@ -27,20 +27,21 @@ func (g *running) away(name string) {
 // A hundred visitors wait for a tunnel that was lost, and are served when it is
 // back; one more is told to come back.
 func TestCrowdThatWaits(t *testing.T) {
+	const most = 100
 	g := start(t, newState(t), func(c *Config) { c.Park = time.Hour })
 	u := g.login("ann")
 	u.forward("blog", 80)
 	g.served("blog", "ann")
 	u.lose("blog")
-	served := make(chan string, maxWaiting)
-	for range maxWaiting {
+	served := make(chan string, most)
+	for range most {
 		go func() { _, body := g.get("blog"); served <- body }()
 	}
 	slot := g.registry.lookup("blog")
-	eventually(t, "all of them wait", func() bool { return slot.waiting.Load() == maxWaiting })
+	eventually(t, "all of them wait", func() bool { return slot.waiting.Load() == most })
 	g.away("blog")
 	g.login("ann").forward("blog", 80)
-	for range maxWaiting {
+	for range most {
 		if body := <-served; body != "ann" {
 			t.Fatal(body)
 		}
@@ -64,7 +65,7 @@ func TestLostForLong(t *testing.T) {
 	for _, name := range []string{"blog", unnamed} {
 		slot := g.registry.lookup(name)
 		slot.mu.Lock()
-		slot.lost = slot.lost.Add(-lostFor)
+		slot.lost = slot.lost.Add(-time.Minute)
 		slot.mu.Unlock()
 	}
 	g.away("blog")
@@ -81,6 +82,6 @@ func TestRestartedLongAgo(t *testing.T) {
 	g.served("blog", "ann")
 	g.stop()
 	g = start(t, dir, func(c *Config) { c.Park = time.Hour })
-	g.started = g.started.Add(-lostFor)
+	g.started = g.started.Add(-time.Minute)
 	g.away("blog")
 }

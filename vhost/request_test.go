@@ -116,6 +116,7 @@ var hostile = []struct {
 	{"chunk size leading space", chunkedPost + " 1\r\na\r\n0\r\n\r\n", 400},
 	{"chunk size empty", chunkedPost + "\r\na\r\n0\r\n\r\n", 400},
 	{"chunk bare LF", chunkedPost + "1\na\r\n0\r\n\r\n", 400},
+	{"chunk bare LF after two digits", chunkedPost + "1f\na\r\n0\r\n\r\n", 400},
 	{"chunk without end", chunkedPost + "1\r\nab\r\n0\r\n\r\n", 400},
 	{"chunk ends in LF", chunkedPost + "1\r\na\n0\r\n\r\n", 400},
 	{"chunk extension with bare LF", chunkedPost + "1;a\nb\r\na\r\n0\r\n\r\n", 400},
