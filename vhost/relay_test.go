@@ -226,6 +226,27 @@ func TestExpect(t *testing.T) {
 	}
 }
 
+// TestExpectHeld: a body that the visitor sent without waiting waits here, so that
+// the service is still asked.
+func TestExpectHeld(t *testing.T) {
+	o := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		early := r.Buffered()
+		io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+		io.ReadFull(r, make([]byte, 5))
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d", early)
+	})
+	c := front(t, o.addr).dial()
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello")
+	resp, err := finalResponse(c.r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if early, _ := io.ReadAll(resp.Body); string(early) != "0" {
+		t.Errorf("%s bytes came unasked", early)
+	}
+}
+
 // TestExpectIgnored: an old service never sends a 100, and gets the body all
 // the same after a while.
 func TestExpectIgnored(t *testing.T) {
