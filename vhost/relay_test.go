@@ -267,11 +267,20 @@ func TestExpectIgnored(t *testing.T) {
 // without its body, and the connection ends, as nobody knows whether the body
 // will come.
 func TestExpectRefused(t *testing.T) {
-	g := front(t, httpOrigin(t, func(w http.ResponseWriter, q *http.Request) { http.Error(w, "no", http.StatusExpectationFailed) }))
-	for range 5 {
-		got := string(g.once("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"))
-		if status([]byte(got)) != 417 || !strings.Contains(got, "\r\nConnection: close\r\n") {
-			t.Fatalf("%q", got)
+	for name, addr := range map[string]string{
+		"closes": httpOrigin(t, func(w http.ResponseWriter, q *http.Request) { http.Error(w, "no", http.StatusExpectationFailed) }),
+		"stays": rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+			readHead(r)
+			io.WriteString(c, "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n")
+			readHead(r)
+		}).addr,
+	} {
+		g := front(t, addr)
+		for range 5 {
+			got := string(g.once("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"))
+			if status([]byte(got)) != 417 || !strings.Contains(got, "\r\nConnection: close\r\n") {
+				t.Fatalf("%s: %q", name, got)
+			}
 		}
 	}
 }
