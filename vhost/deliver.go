@@ -144,12 +144,13 @@ func (x *exchange) hold() error {
 // copyBack sends out, which holds the head, and the body.
 func (x *exchange) copyBack(chunked bool) error {
 	p := pump{from: &x.up.in, body: &x.back, to: x.to, chunked: chunked, back: true, out: x.out}
+	if x.resp.toClose {
+		p.service = x.b
+	}
 	err := p.run()
 	x.out, x.seen.BytesOut = p.out[:0], p.n
 	_, gone := errors.AsType[*sinkError](err)
 	switch {
-	case err == nil && x.resp.toClose && x.b.cause() != nil:
-		return &abortError{x.b.cause()}
 	case err == nil:
 		x.to.end(&x.back)
 		return nil

@@ -3,6 +3,7 @@ package vhost
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -42,6 +43,7 @@ var evil = map[string]struct {
 	"half a head":        {"HTTP/1.1 200 OK\r\nContent-Le", faultEarly},
 	"SSH":                {"SSH-2.0-OpenSSH_9.2\r\n", faultEarly},
 	"unasked 101":        {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", faultSwitch},
+	"101 to nothing":     {"HTTP/1.1 101 Switching Protocols\r\nUpgrade:\r\nConnection: Upgrade\r\n\r\n", faultSwitch},
 	"flood of 1xx":       {strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50), faultInterim},
 	"flood of 100":       {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 50), faultInterim},
 	"huge head":          {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 200<<10) + "\r\n\r\n", faultLongHead},
@@ -105,6 +107,59 @@ func TestBreaks(t *testing.T) {
 		}
 		if body, err := io.ReadAll(resp.Body); err == nil {
 			t.Errorf("%s: %d bytes looked whole", name, len(body))
+		}
+	}
+}
+
+// TestBreaksForOld: a visitor of HTTP/1.0 knows the end by the connection's, which
+// must therefore be no orderly one.
+func TestBreaksForOld(t *testing.T) {
+	raw := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+	g := front(t, rawOrigin(t, func(c net.Conn, r *bufio.Reader) { readHead(r); io.WriteString(c, raw) }).addr)
+	c := g.dial()
+	c.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+	if got, err := io.ReadAll(c.r); err == nil {
+		t.Errorf("%q looked whole", got)
+	}
+}
+
+// orderly is a connection that ends, when it is closed here, as one that ended
+// there: an SSH channel does.
+type orderly struct{ net.Conn }
+
+func (o orderly) Read(p []byte) (int, error) {
+	n, err := o.Conn.Read(p)
+	if errors.Is(err, net.ErrClosed) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// TestCutIsNoEnd: a response that ends with its connection is not whole because
+// its backend was closed.
+func TestCutIsNoEnd(t *testing.T) {
+	o := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nhello")
+		io.Copy(io.Discard, r)
+	})
+	for _, version := range []string{"1.0", "1.1"} {
+		g := front(t, "", func(b *BackendOptions) {
+			b.Dial = func(ctx context.Context, a net.Addr) (net.Conn, error) {
+				c, err := dialTo(o.addr)(ctx, a)
+				return orderly{c}, err
+			}
+		})
+		c := g.dial()
+		c.send("GET / HTTP/%s\r\nHost: a\r\n\r\n", version)
+		resp, err := http.ReadResponse(c.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.ReadFull(resp.Body, make([]byte, 5))
+		g.backend.Close(nil)
+		if rest, err := io.ReadAll(resp.Body); err == nil {
+			t.Errorf("%s: it looks whole after %q", version, rest)
 		}
 	}
 }
