@@ -73,7 +73,7 @@ func TestVisitorLeavesResolve(t *testing.T) {
 func TestWatchKeepsBytes(t *testing.T) {
 	t.Parallel()
 	next := make(chan bool)
-	addr := httpOrigin(t, func(w http.ResponseWriter, q *http.Request) { <-next; io.WriteString(w, q.URL.Path) })
+	addr := httpOrigin(t, func(w http.ResponseWriter, q *http.Request) { <-next; io.WriteString(w, q.Method+q.URL.Path) })
 	g := front(t, addr)
 	c := g.dial()
 	c.send("GET /0 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -82,7 +82,7 @@ func TestWatchKeepsBytes(t *testing.T) {
 		c.send("GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i+1)
 		time.Sleep(lull / 2)
 		next <- true
-		if _, body := c.response("GET"); body != "/"+string(rune('0'+i)) {
+		if _, body := c.response("GET"); body != "GET/"+string(rune('0'+i)) {
 			t.Fatalf("%d: %q", i, body)
 		}
 	}
