@@ -273,6 +273,42 @@ func TestSilentBody(t *testing.T) {
 	})
 }
 
+// TestSilentAnswer: a service may be silent inside its answer, and both sides of
+// a WebSocket, for as long as they like.
+func TestSilentAnswer(t *testing.T) {
+	for _, test := range []struct{ request, answer, want string }{
+		{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", "late"},
+		{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "4\r\nlate\r\n"},
+		{"GET / HTTP/1.0\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n", "late"},
+		{wsRequest + "\r\n", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "late"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := NewBackend(BackendOptions{Dial: func(context.Context, net.Addr) (net.Conn, error) {
+				here, there := net.Pipe()
+				go func() {
+					readHead(bufio.NewReader(there))
+					io.WriteString(there, test.answer)
+					time.Sleep(24 * time.Hour)
+					io.WriteString(there, test.want)
+				}()
+				return here, nil
+			}})
+			r := &Router{Resolve: func(context.Context, *Request) (*Backend, *Page) { return b, nil }}
+			here, there := net.Pipe()
+			go r.ServeConn(there)
+			io.WriteString(here, test.request)
+			in := bufio.NewReader(here)
+			readHead(in)
+			got := make([]byte, len(test.want))
+			if _, err := io.ReadFull(in, got); err != nil || string(got) != test.want {
+				t.Errorf("%q: %q, %v", test.answer, got, err)
+			}
+			here.Close()
+			b.Close(nil)
+		})
+	}
+}
+
 // TestIdleSweep: connections that nobody uses are closed in time, and new ones
 // are opened afterwards.
 func TestIdleSweep(t *testing.T) {
