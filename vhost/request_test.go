@@ -165,6 +165,15 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// TestTLSInClear: a client that speaks TLS to the wrong port is told so without
+// having to wait.
+func TestTLSInClear(t *testing.T) {
+	g := front(t, "")
+	if got := g.once("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"); status(got) != 400 {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestTaken is what a strict reader must not refuse.
 func TestTaken(t *testing.T) {
 	g := front(t, rawOrigin(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")).addr)

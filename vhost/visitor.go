@@ -205,7 +205,10 @@ func (v *visitor) readHead() (end int, err error) {
 		if line == 0 && len(v.in.buffered()) > longestTarget+longestMethod+16 {
 			return 0, faultLongTarget
 		}
-		if !begun && len(v.in.buffered()) > 0 {
+		if got := v.in.buffered(); !begun && len(got) > 0 {
+			if lowerToken[got[0]] == 0 {
+				return 0, faultLine // TLS, say, whose client waits for an answer
+			}
 			v.readWithin(headLimit, 0)
 			begun = true
 		}
