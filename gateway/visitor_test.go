@@ -85,3 +85,15 @@ func TestRestartedLongAgo(t *testing.T) {
 	g.started = g.started.Add(-time.Minute)
 	g.away("blog")
 }
+
+// Nobody waits for a tunnel that its user has ended.
+func TestEndedOnPurpose(t *testing.T) {
+	g := start(t, newState(t), func(c *Config) { c.Park = time.Hour })
+	u := g.login("ann")
+	u.forward("blog", 80)
+	g.served("blog", "ann")
+	if !u.cancel("blog", 80) {
+		t.Fatal("not cancelled")
+	}
+	g.away("blog")
+}
