@@ -118,7 +118,7 @@ func (x *exchange) deliver() error {
 // keepAfter reports whether the visitor's connection goes on after the
 // response. It does not if the service will not take the rest of the body.
 func (x *exchange) keepAfter() bool {
-	unsent := x.sending.awaitsLeave() || x.resp.close && x.sending.running()
+	unsent := x.sending.awaitsLeave() || x.sending.failed() || x.resp.close && x.sending.running()
 	return x.keep && !unsent && !x.v.r.closing.Load()
 }
 

@@ -224,6 +224,41 @@ func TestUnsolicited(t *testing.T) {
 	}
 }
 
+// TestRefusedUpload: who sends a long body that nobody takes can send on for a
+// while, and so comes to read the answer.
+func TestRefusedUpload(t *testing.T) {
+	full := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	})
+	for want, g := range map[int]*gate{
+		404: start(t, &Router{Resolve: func(context.Context, *Request) (*Backend, *Page) { return nil, nil }}),
+		413: front(t, full.addr),
+	} {
+		c := g.dial()
+		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n%s", strings.Repeat("x", 12<<20))
+		if resp, _ := c.response("POST"); resp.StatusCode != want || !resp.Close {
+			t.Errorf("%d: %v", want, resp)
+		}
+	}
+}
+
+// TestEarlyAnswerKept: after an answer that came before the whole body nobody
+// knows where the next request begins, so there is none.
+func TestEarlyAnswerKept(t *testing.T) {
+	g := front(t, rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, benchResponse)
+		io.Copy(io.Discard, r)
+	}).addr)
+	c := g.dial()
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+	c.response("POST")
+	if rest := c.ended(); len(rest) > 0 {
+		t.Errorf("and then %q", rest)
+	}
+}
+
 // TestUsedOnce: a connection whose service says that it is the last time, or says
 // more than it was asked, is not used again, though it stays open.
 func TestUsedOnce(t *testing.T) {

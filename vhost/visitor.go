@@ -18,12 +18,12 @@ import (
 // How long a visitor may take. Silence inside a body is not limited: the
 // service decides how long it waits for one.
 const (
-	firstByte  = 30 * time.Second       // before the first request
-	headLimit  = 10 * time.Second       // a head, from its first byte
-	idleLimit  = 120 * time.Second      // between requests
-	idleSlack  = 10 * time.Second       // how much later that deadline may be moved
-	lingerTime = 500 * time.Millisecond // see linger
-	lingerSize = 256 << 10
+	firstByte  = 30 * time.Second  // before the first request
+	headLimit  = 10 * time.Second  // a head, from its first byte
+	idleLimit  = 120 * time.Second // between requests
+	idleSlack  = 10 * time.Second  // how much later that deadline may be moved
+	lingerTime = 2 * time.Second   // see linger
+	lingerSize = 16 << 20
 )
 
 // longAgo is a deadline that has passed: setting it ends a Read.
