@@ -59,6 +59,39 @@ func TestRequestRules(t *testing.T) {
 	}
 }
 
+// TestRequestTrailers: what may not stand in a head may not come behind a body,
+// nor what frames or routes.
+func TestRequestTrailers(t *testing.T) {
+	got := make(chan string, 1)
+	c := front(t, rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		body, _ := readHead(r)
+		got <- body
+		io.WriteString(c, benchResponse)
+	}).addr).dial()
+	c.send(chunkedPost + "1\r\nx\r\n0\r\nX-Sum: 1\r\nX_Forwarded_For: 6.6.6.6\r\nX-Forwarded-For: 6.6.6.6\r\nContent-Length: 5\r\nHost: evil\r\nTE: x\r\n\r\n")
+	c.response("POST")
+	if body := <-got; body != "1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n" {
+		t.Errorf("%q", body)
+	}
+}
+
+// TestOldExpect: HTTP/1.0 knows no 100, so nobody is asked for one (RFC 9110
+// 10.1.1).
+func TestOldExpect(t *testing.T) {
+	got := make(chan string, 1)
+	c := front(t, rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		head, _ := readHead(r)
+		got <- head
+		io.WriteString(c, benchResponse)
+	}).addr).dial()
+	c.send("POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx")
+	c.response("POST")
+	if head := <-got; strings.Contains(head, "Expect") {
+		t.Errorf("%q", head)
+	}
+}
+
 // TestMadeIDs replaces what is malformed, and a tracestate that then belongs to
 // nothing.
 func TestMadeIDs(t *testing.T) {

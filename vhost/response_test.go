@@ -72,6 +72,9 @@ func TestEvilResponses(t *testing.T) {
 			if x := <-seen; x.Status != 502 || !errors.Is(x.Err, test.err) {
 				t.Errorf("observed %d, %v; want %v", x.Status, x.Err, test.err)
 			}
+			if n := o.accepted(); n != 1 {
+				t.Errorf("asked %d times", n)
+			}
 		})
 	}
 }
@@ -189,6 +192,8 @@ func TestDeliver(t *testing.T) {
 		{"chunked, 1.0", "GET / HTTP/1.0", "HTTP/1.1 200 OK\r\n" + date + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n", "HTTP/1.1 200 OK\r\n" + date + "Connection: close\r\n\r\nok"},
 		{"keep-alive, 1.0", "GET / HTTP/1.0\r\nConnection: keep-alive", "HTTP/1.1 200 OK\r\n" + date + "Content-Length: 2\r\n\r\nok",
 			"HTTP/1.1 200 OK\r\n" + date + "Content-Length: 2\r\nConnection: keep-alive\r\n\r\nok"},
+		{"chunked, keep-alive, 1.0", "GET / HTTP/1.0\r\nConnection: keep-alive", "HTTP/1.1 200 OK\r\n" + date + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+			"HTTP/1.1 200 OK\r\n" + date + "Connection: close\r\n\r\nok"},
 		{"103", "GET / HTTP/1.1", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n" + date + "Content-Length: 0\r\n\r\n",
 			"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n" + date + "Content-Length: 0\r\n\r\n"},
 		{"103, 1.0", "GET / HTTP/1.0", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n" + date + "Content-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\n" + date + "Content-Length: 0\r\nConnection: close\r\n\r\n"},
