@@ -76,19 +76,23 @@ func TestRequestTrailers(t *testing.T) {
 	}
 }
 
-// TestOldExpect: HTTP/1.0 knows no 100, so nobody is asked for one (RFC 9110
-// 10.1.1).
+// TestOldExpect: HTTP/1.0 knows no 100 and no upgrades, so neither is asked for
+// (RFC 9110 7.8 and 10.1.1).
 func TestOldExpect(t *testing.T) {
 	got := make(chan string, 1)
-	c := front(t, rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+	g := front(t, rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
 		head, _ := readHead(r)
 		got <- head
 		io.WriteString(c, benchResponse)
-	}).addr).dial()
-	c.send("POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx")
-	c.response("POST")
-	if head := <-got; strings.Contains(head, "Expect") {
-		t.Errorf("%q", head)
+	}).addr)
+	for _, request := range []string{
+		"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+		"GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+	} {
+		g.once(request)
+		if head := <-got; strings.Contains(head, "Expect") || strings.Contains(head, "Upgrade") {
+			t.Errorf("%q", head)
+		}
 	}
 }
 
