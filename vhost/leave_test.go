@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,34 +154,37 @@ func TestMaxVisitors(t *testing.T) {
 type slowAccept struct {
 	net.Listener
 	failures int
+	err      error
 }
 
 func (l *slowAccept) Accept() (net.Conn, error) {
 	if l.failures--; l.failures >= 0 {
-		return nil, &net.OpError{Op: "accept", Err: io.ErrNoProgress}
+		return nil, &net.OpError{Op: "accept", Err: l.err}
 	}
 	return l.Listener.Accept()
 }
 
 // TestAcceptGoesOn after errors that are not the end.
 func TestAcceptGoesOn(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &Router{Logger: quietLogger, Resolve: func(context.Context, *Request) (*Backend, *Page) { return nil, nil }}
-	served := make(chan error)
-	go func() { served <- r.Serve(&slowAccept{ln, 3}) }()
-	g := &gate{Router: r, addr: ln.Addr().String(), t: t}
-	if got := g.once("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); status(got) != 404 {
-		t.Errorf("%q", got)
-	}
-	r.Shutdown(context.Background())
-	if err := <-served; err != http.ErrServerClosed {
-		t.Error(err)
-	}
-	if err := r.Serve(ln); err != http.ErrServerClosed {
-		t.Error(err)
+	for _, failure := range []error{io.ErrNoProgress, os.NewSyscallError("accept4", syscall.EMFILE)} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &Router{Logger: quietLogger, Resolve: func(context.Context, *Request) (*Backend, *Page) { return nil, nil }}
+		served := make(chan error)
+		go func() { served <- r.Serve(&slowAccept{ln, 3, failure}) }()
+		g := &gate{Router: r, addr: ln.Addr().String(), t: t}
+		if got := g.once("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); status(got) != 404 {
+			t.Errorf("%v: %q", failure, got)
+		}
+		r.Shutdown(context.Background())
+		if err := <-served; err != http.ErrServerClosed {
+			t.Error(err)
+		}
+		if err := r.Serve(ln); err != http.ErrServerClosed {
+			t.Error(err)
+		}
 	}
 }
 
