@@ -74,7 +74,7 @@ func complaint(t *Tunnel, err error) string {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Sprintf("adit: %s: your local service took too long to answer", where)
 	}
-	return fmt.Sprintf("adit: %s: your local service broke off: %s", where, printable(err.Error(), 120))
+	return fmt.Sprintf("adit: %s: your local service broke off: %s. Look at its own log", where, printable(err.Error(), 120))
 }
 
 // greet answers `ssh gw` alone: who you are, your tunnels, one example.

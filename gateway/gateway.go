@@ -186,6 +186,7 @@ func (g *Gateway) stop(stopWatch func()) {
 	g.log.Info("stopping", "drain", g.cfg.Drain.String())
 	g.ssh.StopAccepting()
 	tcp.Close(g.lns.https)
+	g.registry.closePorts()
 	g.stopAccepting()
 	drain, cancel := context.WithTimeout(context.Background(), g.cfg.Drain)
 	defer cancel()

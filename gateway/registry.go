@@ -328,6 +328,15 @@ func (r *registry) openPort(user, slotName string, port int) (*slot, *refusal) {
 	return s, nil
 }
 
+// closePorts lets no more visitors in at TCP ports. Those who are there stay.
+func (r *registry) closePorts() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.ports {
+		tcp.Close(s.lns)
+	}
+}
+
 // sweep forgets slots that nothing has stood on for a while.
 func (r *registry) sweep(now time.Time) {
 	r.mu.Lock()

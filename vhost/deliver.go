@@ -97,7 +97,7 @@ func (x *exchange) deliver() error {
 	d := delivery{old: x.req.old, keep: x.keepAfter(), framed: x.v.framed, domain: x.v.r.CookieDomain, altSvc: x.v.altSvc}
 	x.keep = d.keeps(&x.resp)
 	x.seen.Status = x.resp.status
-	reusable, chunked := x.resp.reusable(), d.chunked(&x.resp)
+	reusable, chunked := x.resp.reusable(), x.resp.bodied && d.chunked(&x.resp)
 	x.resp.start(&x.back)
 	if x.up.call != nil {
 		if err := x.startCall(); err != nil {
@@ -118,7 +118,7 @@ func (x *exchange) deliver() error {
 // keepAfter reports whether the visitor's connection goes on after the
 // response. It does not if the service will not take the rest of the body.
 func (x *exchange) keepAfter() bool {
-	unsent := x.sending.awaitsLeave() || x.resp.close && x.sending.running()
+	unsent := x.sending.awaitsLeave() || x.sending.failed() || x.resp.close && x.sending.running()
 	return x.keep && !unsent && !x.v.r.closing.Load()
 }
 
@@ -144,12 +144,13 @@ func (x *exchange) hold() error {
 // copyBack sends out, which holds the head, and the body.
 func (x *exchange) copyBack(chunked bool) error {
 	p := pump{from: &x.up.in, body: &x.back, to: x.to, chunked: chunked, back: true, out: x.out}
+	if x.resp.toClose {
+		p.service = x.b
+	}
 	err := p.run()
 	x.out, x.seen.BytesOut = p.out[:0], p.n
 	_, gone := errors.AsType[*sinkError](err)
 	switch {
-	case err == nil && x.resp.toClose && x.b.cause() != nil:
-		return &abortError{x.b.cause()}
 	case err == nil:
 		x.to.end(&x.back)
 		return nil

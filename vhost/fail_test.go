@@ -224,6 +224,65 @@ func TestUnsolicited(t *testing.T) {
 	}
 }
 
+// TestRefusedUpload: who sends a long body that nobody takes can send on for a
+// while, and so comes to read the answer.
+func TestRefusedUpload(t *testing.T) {
+	full := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	})
+	for want, g := range map[int]*gate{
+		404: start(t, &Router{Resolve: func(context.Context, *Request) (*Backend, *Page) { return nil, nil }}),
+		413: front(t, full.addr),
+	} {
+		c := g.dial()
+		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n%s", strings.Repeat("x", 12<<20))
+		if resp, _ := c.response("POST"); resp.StatusCode != want || !resp.Close {
+			t.Errorf("%d: %v", want, resp)
+		}
+	}
+}
+
+// TestEarlyAnswerKept: after an answer that came before the whole body nobody
+// knows where the next request begins, so there is none.
+func TestEarlyAnswerKept(t *testing.T) {
+	g := front(t, rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, benchResponse)
+		io.Copy(io.Discard, r)
+	}).addr)
+	c := g.dial()
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+	c.response("POST")
+	if rest := c.ended(); len(rest) > 0 {
+		t.Errorf("and then %q", rest)
+	}
+}
+
+// TestUsedOnce: a connection whose service says that it is the last time, or says
+// more than it was asked, is not used again, though it stays open.
+func TestUsedOnce(t *testing.T) {
+	for name, answer := range map[string]string{
+		"close":         "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ngood",
+		"1.0":           "HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\ngood",
+		"another":       "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngoodHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+		"a byte":        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\nx",
+		"body of a 304": "HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nevil",
+	} {
+		o := rawOrigin(t, answering(answer))
+		c := front(t, o.addr).dial()
+		for range 3 {
+			c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			if _, body := c.response("GET"); body != "good" && name != "body of a 304" {
+				t.Errorf("%s: %q", name, body)
+			}
+		}
+		if o.accepted() != 3 {
+			t.Errorf("%s: %d connections for 3 requests", name, o.accepted())
+		}
+	}
+}
+
 // TestBackendsApart: connections of one backend never serve another.
 func TestBackendsApart(t *testing.T) {
 	addr := httpOrigin(t, func(w http.ResponseWriter, q *http.Request) { io.WriteString(w, q.RemoteAddr) })

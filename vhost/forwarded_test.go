@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -65,13 +66,14 @@ func seen(r *Request, q *http.Request) string {
 // of HTTP alike, and nobody else's does.
 func TestTrustedProxy(t *testing.T) {
 	for _, trust := range []bool{true, false} {
-		var last Request
+		var last atomic.Pointer[Request]
 		b := NewBackend(BackendOptions{Dial: dialTo(httpOrigin(t, func(w http.ResponseWriter, q *http.Request) {
-			io.WriteString(w, seen(&last, q))
+			io.WriteString(w, seen(last.Load(), q))
 		}))})
 		defer b.Close(nil)
 		r := &Router{AltSvc: `h3=":443"`, Resolve: func(_ context.Context, q *Request) (*Backend, *Page) {
-			last = *q
+			asked := *q
+			last.Store(&asked)
 			return b, nil
 		}}
 		if trust {

@@ -213,7 +213,7 @@ func equalFold(b []byte, lower string) bool {
 		return false
 	}
 	for i, c := range b {
-		if lowerToken[c] != lower[i] {
+		if c != lower[i] && lowerToken[c] != lower[i] {
 			return false
 		}
 	}

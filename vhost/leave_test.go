@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,7 +75,7 @@ func TestVisitorLeavesResolve(t *testing.T) {
 func TestWatchKeepsBytes(t *testing.T) {
 	t.Parallel()
 	next := make(chan bool)
-	addr := httpOrigin(t, func(w http.ResponseWriter, q *http.Request) { <-next; io.WriteString(w, q.URL.Path) })
+	addr := httpOrigin(t, func(w http.ResponseWriter, q *http.Request) { <-next; io.WriteString(w, q.Method+q.URL.Path) })
 	g := front(t, addr)
 	c := g.dial()
 	c.send("GET /0 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -82,7 +84,7 @@ func TestWatchKeepsBytes(t *testing.T) {
 		c.send("GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i+1)
 		time.Sleep(lull / 2)
 		next <- true
-		if _, body := c.response("GET"); body != "/"+string(rune('0'+i)) {
+		if _, body := c.response("GET"); body != "GET/"+string(rune('0'+i)) {
 			t.Fatalf("%d: %q", i, body)
 		}
 	}
@@ -152,34 +154,37 @@ func TestMaxVisitors(t *testing.T) {
 type slowAccept struct {
 	net.Listener
 	failures int
+	err      error
 }
 
 func (l *slowAccept) Accept() (net.Conn, error) {
 	if l.failures--; l.failures >= 0 {
-		return nil, &net.OpError{Op: "accept", Err: io.ErrNoProgress}
+		return nil, &net.OpError{Op: "accept", Err: l.err}
 	}
 	return l.Listener.Accept()
 }
 
 // TestAcceptGoesOn after errors that are not the end.
 func TestAcceptGoesOn(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &Router{Logger: quietLogger, Resolve: func(context.Context, *Request) (*Backend, *Page) { return nil, nil }}
-	served := make(chan error)
-	go func() { served <- r.Serve(&slowAccept{ln, 3}) }()
-	g := &gate{Router: r, addr: ln.Addr().String(), t: t}
-	if got := g.once("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); status(got) != 404 {
-		t.Errorf("%q", got)
-	}
-	r.Shutdown(context.Background())
-	if err := <-served; err != http.ErrServerClosed {
-		t.Error(err)
-	}
-	if err := r.Serve(ln); err != http.ErrServerClosed {
-		t.Error(err)
+	for _, failure := range []error{io.ErrNoProgress, os.NewSyscallError("accept4", syscall.EMFILE)} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &Router{Logger: quietLogger, Resolve: func(context.Context, *Request) (*Backend, *Page) { return nil, nil }}
+		served := make(chan error)
+		go func() { served <- r.Serve(&slowAccept{ln, 3, failure}) }()
+		g := &gate{Router: r, addr: ln.Addr().String(), t: t}
+		if got := g.once("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); status(got) != 404 {
+			t.Errorf("%v: %q", failure, got)
+		}
+		r.Shutdown(context.Background())
+		if err := <-served; err != http.ErrServerClosed {
+			t.Error(err)
+		}
+		if err := r.Serve(ln); err != http.ErrServerClosed {
+			t.Error(err)
+		}
 	}
 }
 
@@ -208,11 +213,11 @@ func TestSlowVisitors(t *testing.T) {
 		after  time.Duration
 		status int
 	}{
-		{"says nothing", nil, firstHead, 0},
-		{"begins and stops", []string{"GET / HT"}, firstHead, 408},
-		{"drips", []string{"G", "E", "T", " ", "/", " ", "H"}, firstHead, 408},
+		{"says nothing", nil, firstByte, 0},
+		{"begins and stops", []string{"GET / HT"}, headLimit, 408},
+		{"drips", []string{"G", "E", "T", " ", "/", " ", "H"}, headLimit, 408},
 		{"idle", []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n"}, idleLimit, 404},
-		{"drips later", []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "G", "E", "T"}, 9*time.Second + nextHead, 408},
+		{"drips later", []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "G", "E", "T"}, 9*time.Second + headLimit, 408},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -271,6 +276,42 @@ func TestSilentBody(t *testing.T) {
 		here.Close()
 		b.Close(nil)
 	})
+}
+
+// TestSilentAnswer: a service may be silent inside its answer, and both sides of
+// a WebSocket, for as long as they like.
+func TestSilentAnswer(t *testing.T) {
+	for _, test := range []struct{ request, answer, want string }{
+		{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", "late"},
+		{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "4\r\nlate\r\n"},
+		{"GET / HTTP/1.0\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n", "late"},
+		{wsRequest + "\r\n", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "late"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := NewBackend(BackendOptions{Dial: func(context.Context, net.Addr) (net.Conn, error) {
+				here, there := net.Pipe()
+				go func() {
+					readHead(bufio.NewReader(there))
+					io.WriteString(there, test.answer)
+					time.Sleep(24 * time.Hour)
+					io.WriteString(there, test.want)
+				}()
+				return here, nil
+			}})
+			r := &Router{Resolve: func(context.Context, *Request) (*Backend, *Page) { return b, nil }}
+			here, there := net.Pipe()
+			go r.ServeConn(there)
+			io.WriteString(here, test.request)
+			in := bufio.NewReader(here)
+			readHead(in)
+			got := make([]byte, len(test.want))
+			if _, err := io.ReadFull(in, got); err != nil || string(got) != test.want {
+				t.Errorf("%q: %q, %v", test.answer, got, err)
+			}
+			here.Close()
+			b.Close(nil)
+		})
+	}
 }
 
 // TestIdleSweep: connections that nobody uses are closed in time, and new ones

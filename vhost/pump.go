@@ -27,11 +27,12 @@ type pump struct {
 	from    *reader
 	body    *body
 	to      sink
-	chunked bool   // frame the copy in chunks
-	back    bool   // it is a response's
-	out     []byte // from a pool, and perhaps another one afterwards
-	n       int64  // bytes of content moved
-	sent    bool   // something has been written
+	chunked bool     // frame the copy in chunks
+	back    bool     // it is a response's
+	service *Backend // its connection's end ends the body, unless it was closed here; may be nil
+	out     []byte   // from a pool, and perhaps another one afterwards
+	n       int64    // bytes of content moved
+	sent    bool     // something has been written
 }
 
 // run moves the body to its end. Errors of the receiving side are *sinkError;
@@ -69,7 +70,7 @@ func (p *pump) more() error {
 		err = p.from.fill()
 	}
 	switch {
-	case err == io.EOF && p.body.state == stateClose:
+	case err == io.EOF && p.body.state == stateClose && (p.service == nil || p.service.cause() == nil):
 		return p.body.sourceEnded()
 	case err != nil:
 		return early(err)

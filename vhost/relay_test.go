@@ -59,6 +59,43 @@ func TestRequestRules(t *testing.T) {
 	}
 }
 
+// TestRequestTrailers: what may not stand in a head may not come behind a body,
+// nor what frames or routes.
+func TestRequestTrailers(t *testing.T) {
+	got := make(chan string, 1)
+	c := front(t, rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		body, _ := readHead(r)
+		got <- body
+		io.WriteString(c, benchResponse)
+	}).addr).dial()
+	c.send(chunkedPost + "1\r\nx\r\n0\r\nX-Sum: 1\r\nX_Forwarded_For: 6.6.6.6\r\nX-Forwarded-For: 6.6.6.6\r\nContent-Length: 5\r\nHost: evil\r\nTE: x\r\n\r\n")
+	c.response("POST")
+	if body := <-got; body != "1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n" {
+		t.Errorf("%q", body)
+	}
+}
+
+// TestOldExpect: HTTP/1.0 knows no 100 and no upgrades, so neither is asked for
+// (RFC 9110 7.8 and 10.1.1).
+func TestOldExpect(t *testing.T) {
+	got := make(chan string, 1)
+	g := front(t, rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		head, _ := readHead(r)
+		got <- head
+		io.WriteString(c, benchResponse)
+	}).addr)
+	for _, request := range []string{
+		"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+		"GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+	} {
+		g.once(request)
+		if head := <-got; strings.Contains(head, "Expect") || strings.Contains(head, "Upgrade") {
+			t.Errorf("%q", head)
+		}
+	}
+}
+
 // TestMadeIDs replaces what is malformed, and a tracestate that then belongs to
 // nothing.
 func TestMadeIDs(t *testing.T) {
@@ -226,6 +263,27 @@ func TestExpect(t *testing.T) {
 	}
 }
 
+// TestExpectHeld: a body that the visitor sent without waiting waits here, so that
+// the service is still asked.
+func TestExpectHeld(t *testing.T) {
+	o := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		early := r.Buffered()
+		io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+		io.ReadFull(r, make([]byte, 5))
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d", early)
+	})
+	c := front(t, o.addr).dial()
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello")
+	resp, err := finalResponse(c.r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if early, _ := io.ReadAll(resp.Body); string(early) != "0" {
+		t.Errorf("%s bytes came unasked", early)
+	}
+}
+
 // TestExpectIgnored: an old service never sends a 100, and gets the body all
 // the same after a while.
 func TestExpectIgnored(t *testing.T) {
@@ -246,11 +304,20 @@ func TestExpectIgnored(t *testing.T) {
 // without its body, and the connection ends, as nobody knows whether the body
 // will come.
 func TestExpectRefused(t *testing.T) {
-	g := front(t, httpOrigin(t, func(w http.ResponseWriter, q *http.Request) { http.Error(w, "no", http.StatusExpectationFailed) }))
-	for range 5 {
-		got := string(g.once("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"))
-		if status([]byte(got)) != 417 || !strings.Contains(got, "\r\nConnection: close\r\n") {
-			t.Fatalf("%q", got)
+	for name, addr := range map[string]string{
+		"closes": httpOrigin(t, func(w http.ResponseWriter, q *http.Request) { http.Error(w, "no", http.StatusExpectationFailed) }),
+		"stays": rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+			readHead(r)
+			io.WriteString(c, "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n")
+			readHead(r)
+		}).addr,
+	} {
+		g := front(t, addr)
+		for range 5 {
+			got := string(g.once("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"))
+			if status([]byte(got)) != 417 || !strings.Contains(got, "\r\nConnection: close\r\n") {
+				t.Fatalf("%s: %q", name, got)
+			}
 		}
 	}
 }

@@ -191,7 +191,7 @@ func (q *request) persistent() bool {
 // relayed; everything else is served as if it had not been asked for
 // (RFC 9110 7.8).
 func (q *request) wantsUpgrade() string {
-	if q.old || q.method != "GET" || !q.upgrading || q.upgrades != 1 || q.hasBody() {
+	if q.old || q.method != "GET" && q.method != "POST" || !q.upgrading || q.upgrades != 1 || q.hasBody() {
 		return ""
 	}
 	for _, name := range upgrades {

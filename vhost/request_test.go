@@ -109,6 +109,7 @@ var hostile = []struct {
 	{"many fields", "GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: 1\r\n", 100) + "\r\n", 431},
 	{"many options", "GET / HTTP/1.1\r\nHost: a\r\nConnection: " + strings.Repeat("a,", 100) + "\r\n\r\n", 400},
 	{"chunk size overflow", chunkedPost + "10000000000000000\r\na\r\n0\r\n\r\n", 400},
+	{"chunk size overflow to the last", chunkedPost + "10000000000000000\r\n\r\n", 400},
 	{"chunk size plus", chunkedPost + "+1\r\na\r\n0\r\n\r\n", 400},
 	{"chunk size 0x", chunkedPost + "0x1\r\na\r\n0\r\n\r\n", 400},
 	{"chunk size space", chunkedPost + "1 \r\na\r\n0\r\n\r\n", 400},
@@ -116,7 +117,9 @@ var hostile = []struct {
 	{"chunk size leading space", chunkedPost + " 1\r\na\r\n0\r\n\r\n", 400},
 	{"chunk size empty", chunkedPost + "\r\na\r\n0\r\n\r\n", 400},
 	{"chunk bare LF", chunkedPost + "1\na\r\n0\r\n\r\n", 400},
+	{"chunk bare LF after two digits", chunkedPost + "1f\na\r\n0\r\n\r\n", 400},
 	{"chunk without end", chunkedPost + "1\r\nab\r\n0\r\n\r\n", 400},
+	{"chunk ends in two other bytes", chunkedPost + "1\r\nabc0\r\n\r\n", 400},
 	{"chunk ends in LF", chunkedPost + "1\r\na\n0\r\n\r\n", 400},
 	{"chunk extension with bare LF", chunkedPost + "1;a\nb\r\na\r\n0\r\n\r\n", 400},
 	{"chunk extension with CR", chunkedPost + "1;a\rb\r\na\r\n0\r\n\r\n", 400},
@@ -161,6 +164,15 @@ func TestHostile(t *testing.T) {
 	}
 	if n := seen.Load(); n != 0 {
 		t.Errorf("%d hostile requests reached the service", n)
+	}
+}
+
+// TestTLSInClear: a client that speaks TLS to the wrong port is told so without
+// having to wait.
+func TestTLSInClear(t *testing.T) {
+	g := front(t, "")
+	if got := g.once("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"); status(got) != 400 {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package vhost
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -42,6 +43,7 @@ var evil = map[string]struct {
 	"half a head":        {"HTTP/1.1 200 OK\r\nContent-Le", faultEarly},
 	"SSH":                {"SSH-2.0-OpenSSH_9.2\r\n", faultEarly},
 	"unasked 101":        {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", faultSwitch},
+	"101 to nothing":     {"HTTP/1.1 101 Switching Protocols\r\nUpgrade:\r\nConnection: Upgrade\r\n\r\n", faultSwitch},
 	"flood of 1xx":       {strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50), faultInterim},
 	"flood of 100":       {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 50), faultInterim},
 	"huge head":          {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 200<<10) + "\r\n\r\n", faultLongHead},
@@ -69,6 +71,9 @@ func TestEvilResponses(t *testing.T) {
 			}
 			if x := <-seen; x.Status != 502 || !errors.Is(x.Err, test.err) {
 				t.Errorf("observed %d, %v; want %v", x.Status, x.Err, test.err)
+			}
+			if n := o.accepted(); n != 1 {
+				t.Errorf("asked %d times", n)
 			}
 		})
 	}
@@ -109,6 +114,59 @@ func TestBreaks(t *testing.T) {
 	}
 }
 
+// TestBreaksForOld: a visitor of HTTP/1.0 knows the end by the connection's, which
+// must therefore be no orderly one.
+func TestBreaksForOld(t *testing.T) {
+	raw := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+	g := front(t, rawOrigin(t, func(c net.Conn, r *bufio.Reader) { readHead(r); io.WriteString(c, raw) }).addr)
+	c := g.dial()
+	c.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+	if got, err := io.ReadAll(c.r); err == nil {
+		t.Errorf("%q looked whole", got)
+	}
+}
+
+// orderly is a connection that ends, when it is closed here, as one that ended
+// there: an SSH channel does.
+type orderly struct{ net.Conn }
+
+func (o orderly) Read(p []byte) (int, error) {
+	n, err := o.Conn.Read(p)
+	if errors.Is(err, net.ErrClosed) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// TestCutIsNoEnd: a response that ends with its connection is not whole because
+// its backend was closed.
+func TestCutIsNoEnd(t *testing.T) {
+	o := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nhello")
+		io.Copy(io.Discard, r)
+	})
+	for _, version := range []string{"1.0", "1.1"} {
+		g := front(t, "", func(b *BackendOptions) {
+			b.Dial = func(ctx context.Context, a net.Addr) (net.Conn, error) {
+				c, err := dialTo(o.addr)(ctx, a)
+				return orderly{c}, err
+			}
+		})
+		c := g.dial()
+		c.send("GET / HTTP/%s\r\nHost: a\r\n\r\n", version)
+		resp, err := http.ReadResponse(c.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.ReadFull(resp.Body, make([]byte, 5))
+		g.backend.Close(nil)
+		if rest, err := io.ReadAll(resp.Body); err == nil {
+			t.Errorf("%s: it looks whole after %q", version, rest)
+		}
+	}
+}
+
 // TestDeliver is what a good response becomes.
 func TestDeliver(t *testing.T) {
 	const date = "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
@@ -120,6 +178,9 @@ func TestDeliver(t *testing.T) {
 		{"hop by hop", "GET / HTTP/1.1", "HTTP/1.1 200 OK\r\nConnection: X-Hop, close\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\nProxy-Authenticate: x\r\nUpgrade: h2c\r\n" + date + "Content-Length: 0\r\n\r\n",
 			"HTTP/1.1 200 OK\r\n" + date + "Content-Length: 0\r\n\r\n"},
 		{"HEAD", "HEAD / HTTP/1.1", "HTTP/1.1 200 OK\r\n" + date + "Content-Length: 1000\r\n\r\n", "HTTP/1.1 200 OK\r\n" + date + "Content-Length: 1000\r\n\r\n"},
+		{"HEAD, chunked", "HEAD / HTTP/1.1", "HTTP/1.1 200 OK\r\n" + date + "Transfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 200 OK\r\n" + date + "Transfer-Encoding: chunked\r\n\r\n"},
+		{"204, chunked", "GET / HTTP/1.1", "HTTP/1.1 204 No Content\r\n" + date + "Transfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 204 No Content\r\n" + date + "\r\n"},
+		{"304, chunked", "GET / HTTP/1.1", "HTTP/1.1 304 Not Modified\r\n" + date + "Transfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 304 Not Modified\r\n" + date + "\r\n"},
 		{"204", "GET / HTTP/1.1", "HTTP/1.1 204 No Content\r\n" + date + "Content-Length: 0\r\n\r\n", "HTTP/1.1 204 No Content\r\n" + date + "\r\n"},
 		{"304", "GET / HTTP/1.1", "HTTP/1.1 304 Not Modified\r\n" + date + "Content-Length: 9\r\n\r\n", "HTTP/1.1 304 Not Modified\r\n" + date + "Content-Length: 9\r\n\r\n"},
 		{"chunked", "GET / HTTP/1.1", "HTTP/1.1 200 OK\r\n" + date + "Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\n\r\n",
@@ -131,6 +192,8 @@ func TestDeliver(t *testing.T) {
 		{"chunked, 1.0", "GET / HTTP/1.0", "HTTP/1.1 200 OK\r\n" + date + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n", "HTTP/1.1 200 OK\r\n" + date + "Connection: close\r\n\r\nok"},
 		{"keep-alive, 1.0", "GET / HTTP/1.0\r\nConnection: keep-alive", "HTTP/1.1 200 OK\r\n" + date + "Content-Length: 2\r\n\r\nok",
 			"HTTP/1.1 200 OK\r\n" + date + "Content-Length: 2\r\nConnection: keep-alive\r\n\r\nok"},
+		{"chunked, keep-alive, 1.0", "GET / HTTP/1.0\r\nConnection: keep-alive", "HTTP/1.1 200 OK\r\n" + date + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+			"HTTP/1.1 200 OK\r\n" + date + "Connection: close\r\n\r\nok"},
 		{"103", "GET / HTTP/1.1", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n" + date + "Content-Length: 0\r\n\r\n",
 			"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n" + date + "Content-Length: 0\r\n\r\n"},
 		{"103, 1.0", "GET / HTTP/1.0", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n" + date + "Content-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\n" + date + "Content-Length: 0\r\nConnection: close\r\n\r\n"},

@@ -96,27 +96,29 @@ type party interface {
 
 // Serve accepts visitors from ln until Shutdown, and then returns
 // http.ErrServerClosed; another end of ln is returned as it is. It closes ln.
-// A shortage of descriptors or memory is waited out.
+// A shortage of descriptors or memory is waited out, and visitors that come
+// meanwhile get 503.
 func (r *Router) Serve(ln net.Listener) error {
 	defer ln.Close()
 	if !r.track(ln) {
 		return http.ErrServerClosed
 	}
 	defer r.untrack(ln)
-	for pause := time.Duration(0); ; {
+	var short shortage
+	short.refill()
+	defer short.release()
+	for {
 		c, err := ln.Accept()
 		switch {
 		case err == nil:
-			pause = 0
+			short.pause = 0
 			r.admit(c)
 		case r.closing.Load():
 			return http.ErrServerClosed
 		case errors.Is(err, net.ErrClosed):
 			return err
 		default:
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			r.logger().Warn("accept failed", "err", err, "pause", pause)
-			time.Sleep(pause)
+			short.meet(r, ln, err)
 		}
 	}
 }

@@ -5,8 +5,10 @@ import "strconv"
 // The rules of what passes, each in one place: they are given fields and know
 // nothing of where these came from.
 
-// upgrades are the protocols that a visitor may switch to.
-var upgrades = []string{"websocket"}
+// upgrades are the protocols that a visitor may switch to: WebSocket, and what
+// Docker and Kubernetes attach to containers by. None of them is HTTP again (h2c,
+// TLS), whose requests would pass by these rules.
+var upgrades = []string{"websocket", "tcp", "spdy/3.1"}
 
 // relayed reports whether a request's field goes to the service as it is.
 // What says who the client is never does: we say it ourselves, if from what a

@@ -105,6 +105,31 @@ func TestUpgradeBytes(t *testing.T) {
 	}
 }
 
+// TestOtherUpgrades are those that are no WebSocket, as they are asked for.
+func TestOtherUpgrades(t *testing.T) {
+	for _, head := range []string{
+		"POST /containers/x/attach HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+		"POST /exec HTTP/1.1\r\nHost: a\r\nUpgrade: SPDY/3.1\r\nContent-Length: 0\r\nConnection: upgrade\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: TCP\r\n\r\n",
+	} {
+		o := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+			q, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+q.Header.Get("Upgrade")+"\r\n\r\n")
+			io.Copy(c, r)
+			c.(*net.TCPConn).CloseWrite()
+		})
+		c := front(t, o.addr).dial()
+		c.send("%s", head+"raw bytes")
+		c.Conn.(*net.TCPConn).CloseWrite()
+		if got := c.ended(); status(got) != 101 || !bytes.HasSuffix(got, []byte("\r\n\r\nraw bytes")) {
+			t.Errorf("%q: %q", head, got)
+		}
+	}
+}
+
 // TestUpgradeRefused: a service may decline, and the connection goes on as it
 // was.
 func TestUpgradeRefused(t *testing.T) {

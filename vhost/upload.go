@@ -133,9 +133,12 @@ func (s *sending) running() bool {
 	}
 }
 
+// failed reports whether the service will not have the whole body.
+func (s *sending) failed() bool { return s.started && !s.running() && s.err != nil }
+
 // refused returns the fault of a body that was none.
 func (s *sending) refused() error {
-	if !s.started || s.running() {
+	if !s.failed() {
 		return nil
 	}
 	if f, ok := errors.AsType[*fault](s.err); ok {
@@ -146,7 +149,7 @@ func (s *sending) refused() error {
 
 // stalled reports whether the service stopped taking the body.
 func (s *sending) stalled() bool {
-	return s.started && !s.running() && errors.Is(s.err, os.ErrDeadlineExceeded)
+	return s.failed() && errors.Is(s.err, os.ErrDeadlineExceeded)
 }
 
 // complete reports whether the whole body was sent; a body that is still coming

@@ -18,12 +18,12 @@ import (
 // How long a visitor may take. Silence inside a body is not limited: the
 // service decides how long it waits for one.
 const (
-	firstHead  = 30 * time.Second       // the first head, from the accept
-	nextHead   = 10 * time.Second       // a later head, from its first byte
-	idleLimit  = 120 * time.Second      // between requests
-	idleSlack  = 10 * time.Second       // how much later that deadline may be moved
-	lingerTime = 500 * time.Millisecond // see linger
-	lingerSize = 256 << 10
+	firstByte  = 30 * time.Second  // before the first request
+	headLimit  = 10 * time.Second  // a head, from its first byte
+	idleLimit  = 120 * time.Second // between requests
+	idleSlack  = 10 * time.Second  // how much later that deadline may be moved
+	lingerTime = 2 * time.Second   // see linger
+	lingerSize = 16 << 20
 )
 
 // longAgo is a deadline that has passed: setting it ends a Read.
@@ -197,8 +197,8 @@ func (v *visitor) end(*body) {}
 // head stay in the buffer.
 func (v *visitor) readHead() (end int, err error) {
 	line := 0
-	v.readWithin(v.headLimit())
-	for late := v.fresh; ; {
+	v.readWithin(v.silenceLimit())
+	for begun := false; ; {
 		if end, line, err = v.in.head(line); err != nil || end > 0 {
 			v.fresh = false
 			return end, err
@@ -206,9 +206,12 @@ func (v *visitor) readHead() (end int, err error) {
 		if line == 0 && len(v.in.buffered()) > longestTarget+longestMethod+16 {
 			return 0, faultLongTarget
 		}
-		if !late && len(v.in.buffered()) > 0 {
-			v.readWithin(nextHead, 0)
-			late = true
+		if got := v.in.buffered(); !begun && len(got) > 0 {
+			if lowerToken[got[0]] == 0 {
+				return 0, faultLine // TLS, say, whose client waits for an answer
+			}
+			v.readWithin(headLimit, 0)
+			begun = true
 		}
 		if err := v.in.fill(); err != nil {
 			return 0, err
@@ -216,11 +219,11 @@ func (v *visitor) readHead() (end int, err error) {
 	}
 }
 
-// headLimit is how long the next head may take to begin, and by how much the
+// silenceLimit is how long the next head may take to begin, and by how much the
 // deadline may be off.
-func (v *visitor) headLimit() (limit, slack time.Duration) {
+func (v *visitor) silenceLimit() (limit, slack time.Duration) {
 	if v.fresh {
-		return firstHead, 0
+		return firstByte, 0
 	}
 	return idleLimit, idleSlack
 }

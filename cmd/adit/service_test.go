@@ -43,6 +43,7 @@ type service struct {
 //	/trailers   a body with the trailer X-Sum behind it
 //	/early      a 103 with a Link before the answer
 //	/full       answers 413 without reading the body
+//	/cookie     sets a cookie for all names of the domain
 //	any other   TEXT
 func web(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 || neg {
@@ -153,6 +154,9 @@ func webHandler(text string) http.Handler {
 	mux.HandleFunc("/ws", webSocket)
 	mux.HandleFunc("/broken", webBroken)
 	mux.HandleFunc("/silent", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	mux.HandleFunc("/cookie", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Set-Cookie", "sid=x; Path=/; Domain=localhost")
+	})
 	addStreams(mux)
 	return mux
 }
