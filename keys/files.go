@@ -15,7 +15,7 @@ import (
 // what is wrong with it.
 type files struct {
 	dir    string
-	extra  []place
+	extra  []place // paths are patterns
 	opener func(string, func(fs.FileInfo) error) ([]byte, error)
 
 	guard   guard
@@ -77,7 +77,7 @@ func (f *files) places() (list []place, changed bool) {
 		clear(f.seen) // what happened meanwhile was not looked at
 	}
 	f.folder, f.skipped = err, skipped
-	list = slices.Clone(f.extra)
+	list = f.outside()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return list, changed
 	}
@@ -90,6 +90,27 @@ func (f *files) places() (list []place, changed bool) {
 		}
 	}
 	return list, changed
+}
+
+// outside lists the files that are there and not of the folder, and those
+// that were.
+func (f *files) outside() (list []place) {
+	for _, p := range f.extra {
+		dir, pattern := filepath.Split(p.path)
+		entries, _ := os.ReadDir(dir) // no folder: no files
+		for _, e := range entries {
+			if ok, _ := filepath.Match(pattern, e.Name()); ok {
+				list = append(list, place{path: filepath.Join(dir, e.Name()), user: p.user, public: true})
+			}
+		}
+	}
+	for path, src := range f.sources {
+		gone := !slices.ContainsFunc(list, func(p place) bool { return p.path == path })
+		if src.public && gone {
+			list = append(list, place{path: path, user: src.user, public: true})
+		}
+	}
+	return list
 }
 
 // listFolder lists the users who have a file, by name, and what is no user's.
