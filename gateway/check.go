@@ -276,14 +276,10 @@ func (c *check) users() {
 		return
 	}
 	for _, p := range store.Problems() {
-		where := p.File
-		if p.Line > 0 {
-			where = fmt.Sprintf("%s:%d", p.File, p.Line)
-		}
 		if p.Fatal {
-			c.fail(where, p.Message)
+			c.fail(p.Where(), p.Message)
 		} else {
-			c.warn(where, p.Message)
+			c.warn(p.Where(), p.Message)
 		}
 	}
 	for _, u := range store.Users() {

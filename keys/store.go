@@ -101,7 +101,7 @@ func (s *Store) logNew(problems, known []Problem) {
 	}
 	for _, p := range problems {
 		if !old[p] {
-			s.log.Warn("keys: "+p.Message, "file", p.File, "line", p.Line)
+			s.log.Warn("keys: "+p.Message, "file", p.Where())
 		}
 	}
 }
