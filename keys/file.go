@@ -88,6 +88,13 @@ func (s *source) take(data []byte) bool {
 	return true
 }
 
+// forget drops what was read, and reports whether that was anything.
+func (s *source) forget() bool {
+	had := s.lines != nil
+	s.sum, s.lines, s.notes = [sha256.Size]byte{}, nil, nil
+	return had
+}
+
 // takeLine reads line n. A line that is too long is not copied.
 func (s *source) takeLine(n int, text []byte) {
 	l, err := parseLine(string(text[:min(len(text), maxLine+1)]))

@@ -67,9 +67,9 @@ func (f *files) readAll(now time.Time) (changed bool) {
 }
 
 // places lists the files that are there and those that were, and reports
-// whether the folder as a whole changed. A folder that is unsafe or cannot be
-// read says nothing about its files: they are left as they are. One that is
-// gone has none.
+// whether the folder as a whole changed. A folder that cannot be read says
+// nothing about its files: they are left as they are. One that is gone, or
+// exposed to others, has none.
 func (f *files) places() (list []place, changed bool) {
 	names, skipped, err := f.listFolder()
 	changed = errorText(err) != errorText(f.folder) || !slices.Equal(skipped, f.skipped)
@@ -77,6 +77,9 @@ func (f *files) places() (list []place, changed bool) {
 		clear(f.seen) // what happened meanwhile was not looked at
 	}
 	f.folder, f.skipped = err, skipped
+	if isExposed(err) {
+		changed = f.forget() || changed
+	}
 	list = f.outside()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return list, changed
@@ -111,6 +114,17 @@ func (f *files) outside() (list []place) {
 		}
 	}
 	return list
+}
+
+// forget drops the folder's users, and reports whether there were any.
+func (f *files) forget() (changed bool) {
+	for path, src := range f.sources {
+		if !src.public {
+			delete(f.sources, path)
+			changed = true
+		}
+	}
+	return changed
 }
 
 // listFolder lists the users who have a file, by name, and what is no user's.
@@ -152,7 +166,8 @@ const userBytes = "abcdefghijklmnopqrstuvwxyz0123456789_-"
 func notUser(r rune) bool { return !strings.ContainsRune(userBytes, r) }
 
 // load reads one file and reports whether that changed what is known. A file
-// that is gone takes its keys along; one that cannot be read does not.
+// that is gone, or exposed to others, takes its keys along; one that cannot be
+// read does not.
 func (f *files) load(p place) (changed bool) {
 	data, err := f.readPlace(p)
 	src := f.sources[p.path]
@@ -172,6 +187,9 @@ func (f *files) load(p place) (changed bool) {
 	}
 	changed = src.fault != errorText(err)
 	src.fault = errorText(err)
+	if isExposed(err) {
+		return src.forget() || changed
+	}
 	return err == nil && src.take(data) || changed
 }
 
@@ -217,8 +235,11 @@ func (f *files) ordered() []*source {
 // general is what is wrong with the folder.
 func (f *files) general() (list []Problem) {
 	outcome := "; what was last read there stays in force"
-	if errors.Is(f.folder, fs.ErrNotExist) {
+	switch {
+	case errors.Is(f.folder, fs.ErrNotExist):
 		outcome = "; it has no users"
+	case isExposed(f.folder):
+		outcome = "; no key in it counts"
 	}
 	if f.folder != nil {
 		list = append(list, Problem{File: f.dir, Fatal: true, Message: "the folder " + errorText(f.folder) + outcome})
