@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,6 +57,7 @@ func resolve(cfg Config) (*settings, error) {
 	addresses(&s.http, "http", s.HTTP)
 	addresses(&s.https, "https", s.HTTPS)
 	addresses(&s.admin, "admin", s.Admin)
+	errs = append(errs, s.checkAddresses())
 	var err error
 	if s.ports, err = tcp.ParseRange(s.TCPPorts); err != nil {
 		errs = append(errs, fmt.Errorf("--tcp-ports: %w", err))
@@ -165,6 +167,35 @@ func splitHosts(value string) ([]string, error) {
 		}
 	}
 	return list, nil
+}
+
+// checkAddresses refuses one port for two things: what listens second would
+// only say that another program has it.
+func (s *settings) checkAddresses() error {
+	type place struct{ addr, what, flag string }
+	var seen []place
+	var errs []error
+	for _, l := range []struct {
+		addrs      []string
+		what, flag string
+	}{{s.ssh, "SSH", "ssh"}, {s.http, "HTTP", "http"}, {s.https, "HTTPS", "https"}, {s.admin, "the admin listener", "admin"}} {
+		for _, a := range l.addrs {
+			if i := slices.IndexFunc(seen, func(p place) bool { return overlap(p.addr, a) }); i >= 0 {
+				errs = append(errs, fmt.Errorf("port %d (%s) is also that of --%s, for %s. Use another one with --%s ADDRESS:PORT",
+					portOf(a), l.what, seen[i].flag, seen[i].what, l.flag))
+			}
+			seen = append(seen, place{a, l.what, l.flag})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// overlap reports whether two listening addresses are the same port of the
+// same address. A port of 0 is another one each time.
+func overlap(a, b string) bool {
+	ahost, aport, _ := net.SplitHostPort(a)
+	bhost, bport, _ := net.SplitHostPort(b)
+	return aport == bport && aport != "0" && (ahost == bhost || ahost == "" || bhost == "")
 }
 
 func validDomain(d string) error {
