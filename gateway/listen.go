@@ -83,7 +83,7 @@ func (g *Gateway) Banner() string {
 		g.certRows(row)
 	}
 	g.proxyRows(row)
-	row("TCP", "ports "+g.cfg.ports.String()+" on "+hosts(g.cfg.tcpHosts))
+	row("TCP", g.tcpPorts())
 	row("admin", addresses(g.lns.admin))
 	row("domain", g.cfg.domain)
 	row("state", g.state.dir)
@@ -96,6 +96,14 @@ func (g *Gateway) Banner() string {
 		b.WriteString("Share your local port 8080:\n\n  " + g.example() + "\n")
 	}
 	return b.String()
+}
+
+// tcpPorts says which public TCP ports there are.
+func (g *Gateway) tcpPorts() string {
+	if g.cfg.ports.Len() == 0 {
+		return "off"
+	}
+	return "ports " + g.cfg.ports.String() + " on " + hosts(g.cfg.tcpHosts)
 }
 
 // alsoQUIC says that the HTTPS port has HTTP/3 too.
