@@ -180,7 +180,7 @@ func (cl *client) hold(t *Tunnel, name string) *refusal {
 	switch {
 	case !chosen && !derives(g.state.secret, k.Identity, name):
 		return refuseNotDerived(name)
-	case chosen && slices.Contains(g.reserved, name):
+	case chosen && g.isReserved(name):
 		return refuseReserved(name)
 	}
 	if ref := g.registry.holdName(k.User, name, chosen); ref != nil {
@@ -191,6 +191,11 @@ func (cl *client) hold(t *Tunnel, name string) *refusal {
 		t.property = append(t.property, property{bucketNames, name, ""})
 	}
 	return nil
+}
+
+// isReserved reports whether a name is nobody's to have.
+func (g *Gateway) isReserved(name string) bool {
+	return slices.Contains(reservedNames, name) || slices.Contains(g.cfg.now().ReservedNames, name)
 }
 
 // derives reports whether name is one of the default names that identity's

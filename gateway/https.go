@@ -166,7 +166,7 @@ func (g *Gateway) await(s *slot) *Tunnel {
 func (g *Gateway) splice(c, up net.Conn, bytesIn, bytesOut prometheus.Counter) {
 	g.metrics.tcpVisitors.Inc()
 	defer g.metrics.tcpVisitors.Dec()
-	in, out, _ := tcp.Splice(c, up, g.cfg.StallTimeout)
+	in, out, _ := tcp.Splice(c, up, g.cfg.now().StallTimeout)
 	bytesIn.Add(float64(in))
 	bytesOut.Add(float64(out))
 }

@@ -63,7 +63,7 @@ func (r *registry) holdName(user, name string, chosen bool) *refusal {
 		return refuseNameTaken(name)
 	}
 	if chosen {
-		if ref := r.mayOwn(bucketNames, name, user, r.newNames, r.cfg.MaxNames); ref != nil {
+		if ref := r.mayOwn(bucketNames, name, user, r.newNames, r.cfg.now().MaxNames); ref != nil {
 			return ref
 		}
 	}
@@ -101,7 +101,7 @@ func (r *registry) claimHost(user, name string) *slot {
 
 // mayOwn checks owner and limit, and notes a first claim. r.mu is held.
 func (r *registry) mayOwn(bucket []byte, key, user string, fresh map[string]string, limit int) *refusal {
-	rec, owned := r.ledger.owner(bucket, key, time.Now(), r.cfg.NameTTL)
+	rec, owned := r.ledger.owner(bucket, key, time.Now(), r.cfg.now().NameTTL)
 	mine, others := owned && rec.User == user, owned && rec.User != user
 	if others && !isCustom(key) { // DNS says whose a custom domain is
 		if string(bucket) == string(bucketPorts) {
@@ -113,7 +113,7 @@ func (r *registry) mayOwn(bucket []byte, key, user string, fresh map[string]stri
 	if mine || fresh[key] == user {
 		return nil
 	}
-	has := r.ledger.owned(bucket, user, time.Now(), r.cfg.NameTTL)
+	has := r.ledger.owned(bucket, user, time.Now(), r.cfg.now().NameTTL)
 	n := len(has)
 	for k, u := range fresh {
 		if _, counted := has[k]; u == user && !counted { // it may be stored just now
@@ -164,7 +164,7 @@ func (r *registry) release(s *slot) {
 // ownership is new and could not be stored.
 func (r *registry) own(t *Tunnel) *refusal {
 	for _, p := range t.property {
-		_, had := r.ledger.owner(p.bucket, p.key, time.Now(), r.cfg.NameTTL)
+		_, had := r.ledger.owner(p.bucket, p.key, time.Now(), r.cfg.now().NameTTL)
 		if err := r.put(t, p); err != nil && !had {
 			return refuseStore(p.key)
 		}
@@ -228,7 +228,7 @@ func (r *registry) claimPort(user, slotName string, want int, permits func(int) 
 
 // portOf is the port that user's slotName was given, 0 for none.
 func (r *registry) portOf(user, slotName string) int {
-	for key, rec := range r.ledger.owned(bucketPorts, user, time.Now(), r.cfg.NameTTL) {
+	for key, rec := range r.ledger.owned(bucketPorts, user, time.Now(), r.cfg.now().NameTTL) {
 		if p, _ := strconv.Atoi(key); rec.Slot == slotName && r.cfg.ports.Contains(p) {
 			return p
 		}
@@ -256,7 +256,7 @@ func (r *registry) anyPort(user, slotName string, permits func(int) bool) (*slot
 		if r.ports[p] != nil || !permits(p) {
 			continue
 		}
-		if _, owned := r.ledger.owner(bucketPorts, strconv.Itoa(p), time.Now(), r.cfg.NameTTL); owned {
+		if _, owned := r.ledger.owner(bucketPorts, strconv.Itoa(p), time.Now(), r.cfg.now().NameTTL); owned {
 			continue
 		}
 		s, ref := r.openPort(user, slotName, p)
@@ -279,7 +279,7 @@ func (r *registry) openPort(user, slotName string, port int) (*slot, *refusal) {
 		return nil, refusePortTaken(port)
 	}
 	_, pending := r.newPorts[key]
-	if ref := r.mayOwn(bucketPorts, key, user, r.newPorts, r.cfg.MaxPorts); ref != nil {
+	if ref := r.mayOwn(bucketPorts, key, user, r.newPorts, r.cfg.now().MaxPorts); ref != nil {
 		return nil, ref
 	}
 	if s == nil {

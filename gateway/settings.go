@@ -7,14 +7,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"adit/tcp"
 )
 
-// settings are a Config with its preset filled in and its values read.
+// settings are a Config with its preset filled in and its values read. What
+// of it can change while the gateway runs is to be asked of now.
 type settings struct {
 	Config
+	live     atomic.Pointer[Config]
 	local    bool
 	domain   string // lower case, without a trailing dot
 	suffix   string // what names have behind them: "." and domain
@@ -69,7 +72,26 @@ func resolve(cfg Config) (*settings, error) {
 		errs = append(errs, fmt.Errorf("--domain: %w", err))
 	}
 	s.redirect = s.Redirect == "on" && len(s.https) > 0
+	s.live.Store(&s.Config)
 	return s, errors.Join(errs...)
+}
+
+// now is the configuration that is in force by now.
+func (s *settings) now() *Config { return s.live.Load() }
+
+// change puts in force what of cfg can be without a restart: limits and times.
+// A cfg that New would refuse changes nothing.
+func (s *settings) change(cfg Config) error {
+	fresh, err := resolve(cfg)
+	if err != nil {
+		return err
+	}
+	next := s.Config
+	next.NameTTL, next.MaxNames, next.MaxPorts = fresh.NameTTL, fresh.MaxNames, fresh.MaxPorts
+	next.ReservedNames = fresh.ReservedNames
+	next.Park, next.ResponseTimeout, next.StallTimeout, next.Drain = fresh.Park, fresh.ResponseTimeout, fresh.StallTimeout, fresh.Drain
+	s.live.Store(&next)
+	return nil
 }
 
 // checkTLS refuses settings that would have no effect, or could not have the

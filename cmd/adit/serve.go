@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"adit/gateway"
@@ -105,10 +107,10 @@ func (s *server) runGateway(ctx context.Context, done chan<- error) {
 }
 
 // reload is SIGHUP: the configuration is read again, and if it is good the
-// keys too. Of the settings only the log's level can change without a
-// restart; the log says which others wait for one.
+// keys too. The log says which settings cannot change without a restart and
+// wait for one.
 func (s *server) reload() {
-	fresh, err := s.parse(s.stderr)
+	fresh, err := s.change()
 	if err != nil {
 		s.log.Error("reload: the configuration is bad, nothing was changed", "error", err)
 		return
@@ -126,11 +128,31 @@ func (s *server) reload() {
 	s.log.Info("reloaded")
 }
 
+// change reads the configuration again and hands it to the gateway. What it
+// warns of was told at the start.
+func (s *server) change() (*call, error) {
+	again := *s.program
+	again.stderr = io.Discard
+	fresh, err := again.parse(io.Discard)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := fresh.gatewayConfig(s.env)
+	if err != nil {
+		return nil, err
+	}
+	return fresh, s.gateway.Change(cfg)
+}
+
+// inFlight are the settings that change without a restart.
+var inFlight = []string{"log-level", "name-ttl", "max-names", "max-ports", "reserved-names",
+	"park", "response-timeout", "stall-timeout", "drain"}
+
 // changedSettings names the settings that differ and cannot change in flight.
 func changedSettings(old, fresh *call) (names []string) {
 	for i, flag := range old.context.Model.Flags {
 		now := fresh.context.Model.Flags[i].Target.Interface()
-		if flag.Name != "log-level" && flag.Target.Interface() != now {
+		if !slices.Contains(inFlight, flag.Name) && flag.Target.Interface() != now {
 			names = append(names, flag.Name)
 		}
 	}
