@@ -58,9 +58,9 @@ func (cl *client) claim(f *sshd.Forward, cancel context.CancelCauseFunc) (*Tunne
 // enter checks what concerns this connection alone, and puts t among its
 // tunnels.
 func (cl *client) enter(t *Tunnel, r *request) *refusal {
-	k := cl.key()
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
+	k := cl.key() // now: enforce stores it before it looks at the tunnels
 	switch {
 	case !k.Options.PortForwarding:
 		return refuseForwarding()
@@ -73,12 +73,13 @@ func (cl *client) enter(t *Tunnel, r *request) *refusal {
 	case r.port != 0 && !k.Options.PermitsListen(r.host, r.port):
 		return refuseKey(asked(r.host, r.port), k.Options.Listens())
 	}
-	if n := k.Options.MaxTunnels; !cl.g.quota.take(k.Fingerprint, n) {
+	if n := k.Options.MaxTunnels; !cl.g.quota.take(k.Identity, n) {
 		return refuseMaxTunnels(n)
 	}
 	if r.name == "" && (r.port == 80 || r.port == 0) {
 		t.unnamed = cl.freeIndex(r.port == 80)
 	}
+	t.counted = true
 	t.kind = kindOf(r.port)
 	cl.asked++
 	t.order = cl.asked
@@ -125,7 +126,15 @@ func (cl *client) leave(t *Tunnel) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	delete(cl.tunnels, t)
-	cl.g.quota.give(cl.key().Fingerprint)
+	cl.uncount(t)
+}
+
+// uncount takes t off what the key may have at once. cl.mu is held.
+func (cl *client) uncount(t *Tunnel) {
+	if t.counted {
+		t.counted = false
+		cl.g.quota.give(cl.key().Identity)
+	}
 }
 
 // reserve finds the place that is asked for and claims it.

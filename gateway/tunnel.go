@@ -46,6 +46,7 @@ type Tunnel struct {
 	property []property // what going live makes its user's
 	host     string     // what permitlisten is matched against
 	unnamed  int        // index among the connection's unnamed forwards, -1 if named
+	counted  bool       // it counts for max-tunnels; the client's mu guards it
 
 	released  chan struct{} // closed when its session has spoken
 	once      sync.Once
