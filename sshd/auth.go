@@ -125,10 +125,21 @@ func (s *Server) config(l *login) *ssh.ServerConfig {
 		AuthLogCallback:             l.log,
 		ServerVersion:               "SSH-2.0-" + s.Version,
 	}
-	for _, k := range s.HostKeys {
+	for _, k := range firstOfEachType(s.HostKeys) {
 		cfg.AddHostKey(withoutSHA1(k))
 	}
 	return cfg
+}
+
+// firstOfEachType leaves out what the library would put in an earlier key's
+// place: the key that clients know stays the one that is shown.
+func firstOfEachType(keys []ssh.Signer) (first []ssh.Signer) {
+	for _, k := range keys {
+		if !slices.ContainsFunc(first, func(f ssh.Signer) bool { return f.PublicKey().Type() == k.PublicKey().Type() }) {
+			first = append(first, k)
+		}
+	}
+	return first
 }
 
 // withoutSHA1 keeps an RSA host key from signing as "ssh-rsa", which the
