@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -67,6 +68,7 @@ func (s *Server) handshake(sock *socket) (*Conn, <-chan ssh.NewChannel, <-chan *
 	if err != nil {
 		sock.Close()
 		takeAhead(l.ahead)
+		l.logRefused()
 		return nil, nil, nil, err
 	}
 	c, err := newConn(s, sock, sc)
@@ -180,6 +182,20 @@ func (l *login) refused(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ss
 	}
 	l.told = true
 	return nil, &ssh.BannerError{Err: errRefused, Message: l.srv.Refused(l.errs)}
+}
+
+// maxReasons bounds the keys of one login that are logged.
+const maxReasons = 5
+
+// logRefused tells the operator what the user is told. Who offered no key, as
+// scanners do, is not worth a line.
+func (l *login) logRefused() {
+	if len(l.errs) == 0 {
+		return
+	}
+	reasons := errors.Join(l.errs[:min(len(l.errs), maxReasons)]...).Error()
+	l.srv.Logger.Info("ssh: login refused", "remote", l.sock.RemoteAddr().String(), "keys", len(l.errs),
+		"why", strings.ReplaceAll(reasons, "\n", "; "))
 }
 
 // log is the only hook that knows of success before the first request.
