@@ -442,6 +442,27 @@ func TestFolderTrouble(t *testing.T) {
 	}
 }
 
+// A change that was heard of is acted on once it has settled, not only twice
+// that later.
+func TestSettlingFromTheEvent(t *testing.T) {
+	dir := testDir(t, map[string]string{"ann": testLine("ann")})
+	s := testStore(t, dir)
+	now := time.Now().Add(time.Hour)
+	s.scan(now)
+	s.scan(now.Add(settle))
+	now = now.Add(time.Minute)
+	write(t, dir+"/ann", testLine("ann2"))
+	s.touch(dir+"/ann", now)
+	s.scan(now.Add(settle - 1))
+	if who(s, "ann2") == "ann" {
+		t.Error("acted on before it has settled")
+	}
+	s.scan(now.Add(settle))
+	if who(s, "ann2") != "ann" {
+		t.Error(who(s, "ann2"))
+	}
+}
+
 // The settling time, without a clock: a file that keeps changing is left
 // alone, and another is not held up by it.
 func TestSettling(t *testing.T) {

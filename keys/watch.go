@@ -69,12 +69,14 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// touch marks the file at path as changed at now.
+// touch marks the file at path as changed at now, and notes what it looks like,
+// so that it counts as still from here on.
 func (s *Store) touch(path string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if name := filepath.Base(path); validUser(name) {
-		s.pending[filepath.Join(s.dir, name)] = now
+		path = filepath.Join(s.dir, name)
+		s.seen[path], s.pending[path] = look(path), now
 	}
 }
 
