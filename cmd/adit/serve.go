@@ -29,6 +29,9 @@ func (serveCmd) Run(p *program, c *call) error {
 	// Before New, so that a signal in between is not lost.
 	signal.Notify(s.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(s.signals)
+	// Whoever read the log may be gone; caught, that is an error of the write,
+	// which stops nothing.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	if s.gateway, err = gateway.New(cfg); err != nil {
 		return err
 	}
