@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
+	"time"
 
 	"adit/gateway"
 )
@@ -96,9 +97,24 @@ func (s *server) serve() error {
 			case ctx.Err() != nil:
 				return fmt.Errorf("%s again: stopped at once", got)
 			default:
+				s.takeTwins()
 				s.log.Info("told to stop", "signal", got.String())
 				stop()
 			}
+		}
+	}
+}
+
+// takeTwins takes what came together with the first signal: timeout(1), and
+// whoever signals a process and then its group, send each twice. It is over
+// before anybody can see that the gateway stops.
+func (s *server) takeTwins() {
+	over := time.After(2 * time.Millisecond)
+	for {
+		select {
+		case <-s.signals:
+		case <-over:
+			return
 		}
 	}
 }
