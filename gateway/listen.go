@@ -119,7 +119,7 @@ func (g *Gateway) noUsers() string {
 	if g.cfg.local {
 		return "You have no ssh key yet. Make one:\n\n  ssh-keygen -t ed25519\n\nthen:\n\n  " + g.example() + "\n"
 	}
-	return fmt.Sprintf("There is no user yet. Add one:\n\n  adit keys --state %s add NAME < NAME.pub\n\nwho then types:\n\n  %s\n", g.state.dir, g.example())
+	return fmt.Sprintf("There is no user yet. Add one:\n\n  adit keys add NAME NAME.pub --state %s\n\nwho then types:\n\n  %s\n", g.state.dir, g.example())
 }
 
 func addresses(lns []net.Listener) string {
