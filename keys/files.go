@@ -96,13 +96,14 @@ func (f *files) places() (list []place, changed bool) {
 }
 
 // outside lists the files that are there and not of the folder, and those
-// that were.
+// that were. What ssh-keygen -s puts beside a key is its certificate and no
+// file of keys.
 func (f *files) outside() (list []place) {
 	for _, p := range f.extra {
 		dir, pattern := filepath.Split(p.path)
 		entries, _ := os.ReadDir(dir) // no folder: no files
 		for _, e := range entries {
-			if ok, _ := filepath.Match(pattern, e.Name()); ok {
+			if ok, _ := filepath.Match(pattern, e.Name()); ok && !strings.HasSuffix(e.Name(), "-cert.pub") {
 				list = append(list, place{path: filepath.Join(dir, e.Name()), user: p.user, public: true})
 			}
 		}

@@ -253,11 +253,11 @@ func TestFilesOutsideByPattern(t *testing.T) {
 	if err := os.Mkdir(ssh, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for name, key := range map[string]string{"id_a.pub": "a", "id_b.pub": "b", "id_c": "c", "work.pub": "d", "id_e.pub~": "e"} {
+	for name, key := range map[string]string{"id_a.pub": "a", "id_b.pub": "b", "id_c": "c", "work.pub": "d", "id_e.pub~": "e", "id_a-cert.pub": "f"} {
 		write(t, filepath.Join(ssh, name), testLine(key))
 	}
 	reloadNow(t, s)
-	for key, want := range map[string]bool{"a": true, "b": true, "c": false, "d": false, "e": false} {
+	for key, want := range map[string]bool{"a": true, "b": true, "c": false, "d": false, "e": false, "f": false} {
 		if got := who(s, key); (got == "me") != want {
 			t.Errorf("%s: %s", key, got)
 		}
