@@ -59,7 +59,7 @@ func (s *Store) Run(ctx context.Context) error {
 				timer.Reset(settle)
 			}
 		case err := <-w.errors: // an overflow; polling makes up for it
-			s.log.Debug("keys: watching", "error", err)
+			s.log.Debug("keys: watching", "err", err)
 		case <-timer.C:
 			w.follow()
 			wait := s.scan(time.Now())
@@ -141,7 +141,7 @@ func newWatcher(s *Store) *watcher {
 	}
 	n, err := fsnotify.NewWatcher()
 	if err != nil {
-		s.log.Warn("keys: cannot watch, polling instead", "error", err)
+		s.log.Warn("keys: cannot watch, polling instead", "err", err)
 		return w
 	}
 	w.notify, w.events, w.errors = n, n.Events, n.Errors

@@ -131,14 +131,14 @@ func (s *server) runGateway(ctx context.Context, done chan<- error) {
 func (s *server) reload() {
 	fresh, err := s.change()
 	if err != nil {
-		s.log.Error("reload: the configuration is bad, nothing was changed", "error", err)
+		s.log.Error("reload: the configuration is bad, nothing was changed", "err", err)
 		return
 	}
 	waiting := changedSettings(s.call, fresh)
 	s.LogLevel = fresh.LogLevel
 	s.setLevel()
 	if err := s.gateway.Reload(); err != nil {
-		s.log.Error("reload: keys", "error", err)
+		s.log.Error("reload: keys", "err", err)
 		return
 	}
 	if len(waiting) > 0 {
