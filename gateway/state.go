@@ -96,9 +96,7 @@ func prepareSecrets(dir string) error {
 	// The secret is made last, so a first start that was cut short between
 	// the two begins again with the host key it has.
 	if !here["name_secret"] && !here["adit.db"] {
-		if err := os.Chmod(dir, 0o700); err != nil { // one that mkdir made
-			return fmt.Errorf("state folder: %w", err)
-		}
+		os.Chmod(dir, 0o700) // one that mkdir made; where it cannot be, check warns
 		if !here["host_key"] {
 			if err := keys.CreateHostKey(dir); err != nil {
 				return fmt.Errorf("host key: %w", err)
