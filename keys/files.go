@@ -21,6 +21,7 @@ type files struct {
 	guard   guard
 	sources map[string]*source // by path
 	folder  error              // why the folder cannot be used now
+	exposed time.Time          // since when it is exposed to others; zero: it is not
 	skipped []string           // names in the folder that are no user's
 
 	seen    map[string]sight     // what each file last looked like
@@ -55,6 +56,7 @@ type place struct {
 // time of change may be too coarse to show the next one.
 func (f *files) readAll(now time.Time) (changed bool) {
 	places, changed := f.places()
+	changed = f.disown(now, 0) || changed
 	for _, p := range places {
 		delete(f.pending, p.path)
 		f.seen[p.path] = look(p.path)
@@ -68,8 +70,8 @@ func (f *files) readAll(now time.Time) (changed bool) {
 
 // places lists the files that are there and those that were, and reports
 // whether the folder as a whole changed. A folder that cannot be read says
-// nothing about its files: they are left as they are. One that is gone, or
-// exposed to others, has none.
+// nothing about its files: they are left as they are. One that is gone has
+// none; for one that is exposed to others see disown.
 func (f *files) places() (list []place, changed bool) {
 	names, skipped, err := f.listFolder()
 	changed = errorText(err) != errorText(f.folder) || !slices.Equal(skipped, f.skipped)
@@ -77,9 +79,6 @@ func (f *files) places() (list []place, changed bool) {
 		clear(f.seen) // what happened meanwhile was not looked at
 	}
 	f.folder, f.skipped = err, skipped
-	if isExposed(err) {
-		changed = f.forget() || changed
-	}
 	list = f.outside()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return list, changed
@@ -117,8 +116,19 @@ func (f *files) outside() (list []place) {
 	return list
 }
 
-// forget drops the folder's users, and reports whether there were any.
-func (f *files) forget() (changed bool) {
+// disown drops the users of a folder that has been exposed to others for so
+// long, and reports whether there were any.
+func (f *files) disown(now time.Time, long time.Duration) (changed bool) {
+	switch {
+	case !isExposed(f.folder):
+		f.exposed = time.Time{}
+		return false
+	case f.exposed.IsZero():
+		f.exposed = now
+	}
+	if now.Sub(f.exposed) < long {
+		return false
+	}
 	for path, src := range f.sources {
 		if !src.public {
 			delete(f.sources, path)

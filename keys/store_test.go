@@ -463,6 +463,27 @@ func TestSettlingFromTheEvent(t *testing.T) {
 	}
 }
 
+// A folder that is exposed for a moment, as under tar and rsync, loses nobody.
+func TestExposedForAMoment(t *testing.T) {
+	dir := testDir(t, map[string]string{"ann": testLine("ann")})
+	s := testStore(t, dir)
+	now := time.Now().Add(time.Hour)
+	for i := range 2 {
+		chmod(t, dir, 0o770)
+		if wait := s.scan(now); wait > settle || who(s, "ann") != "ann" {
+			t.Error(wait, who(s, "ann"))
+		}
+		if i == 0 {
+			chmod(t, dir, 0o700)
+			s.scan(now.Add(settle - 1))
+			now = now.Add(settle)
+		}
+	}
+	if wait := s.scan(now.Add(settle)); wait != poll || who(s, "ann") == "ann" {
+		t.Error(wait, who(s, "ann"))
+	}
+}
+
 // The settling time, without a clock: a file that keeps changing is left
 // alone, and another is not held up by it.
 func TestSettling(t *testing.T) {

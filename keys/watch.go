@@ -86,6 +86,7 @@ func (s *Store) scan(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	places, changed := s.places()
+	changed = s.disown(now, settle) || changed
 	for _, p := range places {
 		if s.ripe(p.path, now) {
 			delete(s.pending, p.path)
@@ -102,6 +103,9 @@ func (s *Store) scan(now time.Time) time.Duration {
 // poll. What is ripe now was no file any more.
 func (f *files) next(now time.Time) time.Duration {
 	wait := poll
+	if young := now.Sub(f.exposed); young < settle {
+		wait = max(settle-young, step)
+	}
 	for path, since := range f.pending {
 		if now.Sub(since) >= settle {
 			delete(f.pending, path)
