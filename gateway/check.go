@@ -78,16 +78,19 @@ func (c *check) fail(what, text string) {
 // stateFolder looks at the folder's files and modes.
 func (c *check) stateFolder() {
 	info, err := os.Stat(c.dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	missing, denied := errors.Is(err, fs.ErrNotExist), mayWrite(c.dir)
+	switch {
+	case missing && denied == nil:
 		c.ok("state folder", c.dir+" is not there yet; serve makes it")
 		return
-	}
-	switch {
-	case err != nil:
+	case err != nil && !missing:
 		c.fail("state folder", err.Error())
 		return
-	case !info.IsDir():
+	case !missing && !info.IsDir():
 		c.fail("state folder", c.dir+" is not a folder. Move it away, or use --state DIR")
+		return
+	case denied != nil:
+		c.fail("state folder", fmt.Sprintf("%s cannot be written: %v. Run adit as the account that it belongs to, or use --state DIR", c.dir, denied))
 		return
 	case info.Mode().Perm()&0o022 != 0:
 		c.fail("state folder", fmt.Sprintf("others may write %s. Run: chmod 700 %s", c.dir, c.dir))
@@ -276,14 +279,10 @@ func (c *check) users() {
 		return
 	}
 	for _, p := range store.Problems() {
-		where := p.File
-		if p.Line > 0 {
-			where = fmt.Sprintf("%s:%d", p.File, p.Line)
-		}
 		if p.Fatal {
-			c.fail(where, p.Message)
+			c.fail(p.Where(), p.Message)
 		} else {
-			c.warn(where, p.Message)
+			c.warn(p.Where(), p.Message)
 		}
 	}
 	for _, u := range store.Users() {

@@ -77,9 +77,9 @@ func (cl *client) admit(t *Tunnel) *refusal {
 // enter checks what concerns this connection alone, and puts t among its
 // tunnels.
 func (cl *client) enter(t *Tunnel, r *request) *refusal {
-	k := cl.key()
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
+	k := cl.key() // now: enforce stores it before it looks at the tunnels
 	switch {
 	case !k.Options.PortForwarding:
 		return refuseForwarding()
@@ -142,8 +142,14 @@ func (cl *client) leave(t *Tunnel) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	delete(cl.tunnels, t)
+	cl.uncount(t)
+}
+
+// uncount takes t off what the key may have at once. cl.mu is held.
+func (cl *client) uncount(t *Tunnel) {
 	if t.counted {
-		cl.g.quota.give(cl.key().Fingerprint)
+		t.counted = false
+		cl.g.quota.give(cl.key().Identity)
 	}
 }
 
@@ -151,12 +157,14 @@ func (cl *client) leave(t *Tunnel) {
 // over another of the same key is none more in the end, and may pass the limit
 // by one until then.
 func (cl *client) withinQuota(t *Tunnel) *refusal {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
 	k := cl.key()
 	limit := k.Options.MaxTunnels
-	if old := t.slot.live.Load(); limit > 0 && old != nil && old.client.key().Fingerprint == k.Fingerprint {
+	if old := t.slot.live.Load(); limit > 0 && old != nil && old.client.key().Identity == k.Identity {
 		limit++
 	}
-	t.counted = cl.g.quota.take(k.Fingerprint, limit)
+	t.counted = cl.g.quota.take(k.Identity, limit)
 	if !t.counted {
 		return refuseMaxTunnels(k.Options.MaxTunnels)
 	}
@@ -218,7 +226,7 @@ func (cl *client) hold(t *Tunnel, name string) *refusal {
 	switch {
 	case !chosen && !derives(g.state.secret, k.Identity, name):
 		return refuseNotDerived(name)
-	case chosen && slices.Contains(g.reserved, name):
+	case chosen && g.isReserved(name):
 		return refuseReserved(name)
 	}
 	if ref := g.registry.holdName(k.User, name, chosen); ref != nil {
@@ -229,6 +237,11 @@ func (cl *client) hold(t *Tunnel, name string) *refusal {
 		t.property = append(t.property, property{bucketNames, name, ""})
 	}
 	return nil
+}
+
+// isReserved reports whether a name is nobody's to have.
+func (g *Gateway) isReserved(name string) bool {
+	return slices.Contains(reservedNames, name) || slices.Contains(g.cfg.now().ReservedNames, name)
 }
 
 // derives reports whether name is one of the default names that identity's

@@ -299,9 +299,33 @@ func (cl *client) enforce() {
 	defer cl.mu.Unlock()
 	for t := range cl.tunnels {
 		if !now.Options.PortForwarding || !now.Options.PermitsListen(t.host, uint32(t.port)) {
-			t.cancel(errNarrowed)
+			cl.narrow(t)
 		}
 	}
+	for cl.g.quota.over(now.Identity, now.Options.MaxTunnels) {
+		t := cl.newest()
+		if t == nil {
+			return // the rest are another connection's
+		}
+		cl.narrow(t)
+	}
+}
+
+// narrow ends a tunnel that the key may no longer have. cl.mu is held.
+func (cl *client) narrow(t *Tunnel) {
+	cl.uncount(t)
+	t.cancel(errNarrowed)
+}
+
+// newest is the tunnel asked for last of those that count, nil if there is
+// none. cl.mu is held.
+func (cl *client) newest() (last *Tunnel) {
+	for t := range cl.tunnels {
+		if t.counted && (last == nil || t.order > last.order) {
+			last = t
+		}
+	}
+	return last
 }
 
 // revoke ends the connection, and its tunnels before it: nobody is to wait for

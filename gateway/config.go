@@ -102,8 +102,9 @@ type Config struct {
 	Drain time.Duration
 
 	// KeyFiles are public key files that may log in as KeyUser, beside the
-	// state folder's authorized_keys. The command fills them in the local
-	// preset with the invoking account's ~/.ssh/id_*.pub.
+	// state folder's authorized_keys, or patterns for them as keys.Config has
+	// them. The command fills them in the local preset with the invoking
+	// account's ~/.ssh/id_*.pub.
 	KeyFiles []string
 	// KeyUser is the user that KeyFiles belong to: the invoking account.
 	KeyUser string

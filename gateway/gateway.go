@@ -35,7 +35,6 @@ type Gateway struct {
 	state    *state
 	keys     *keys.Store
 	registry *registry
-	reserved []string
 	quota    quota
 	metrics  *metrics
 	headers  headers
@@ -83,7 +82,6 @@ func New(cfg Config) (*Gateway, error) {
 	g.accepting, g.stopAccepting = context.WithCancel(g.ctx)
 	g.proofs = newProofs(s.DNSResolver)
 	g.metrics = newMetrics()
-	g.reserved = slices.Concat(reservedNames, s.ReservedNames)
 	if err := g.open(); err != nil {
 		g.Close()
 		return nil, err
@@ -183,12 +181,13 @@ func (g *Gateway) stop(stopWatch func()) {
 	g.mu.Lock()
 	g.closing = true
 	g.mu.Unlock()
-	g.log.Info("stopping", "drain", g.cfg.Drain.String())
+	limit := g.cfg.now().Drain
+	g.log.Info("stopping", "drain", limit.String())
 	g.ssh.StopAccepting()
 	tcp.Close(g.lns.https)
 	g.registry.closePorts()
 	g.stopAccepting()
-	drain, cancel := context.WithTimeout(context.Background(), g.cfg.Drain)
+	drain, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	if err := g.http.Shutdown(drain); err != nil {
 		g.log.Warn("stopping: requests were cut", "err", err)
@@ -239,6 +238,11 @@ func (g *Gateway) Close() {
 	}
 	g.cancel(net.ErrClosed)
 }
+
+// Change puts in force what of cfg can be without a restart: NameTTL, MaxNames,
+// MaxPorts, ReservedNames, Park, ResponseTimeout, StallTimeout and Drain, for
+// what is asked for from then on. A cfg that New would refuse changes nothing.
+func (g *Gateway) Change(cfg Config) error { return g.cfg.change(cfg) }
 
 // Reload reads the users' files now.
 func (g *Gateway) Reload() error { return g.keys.Reload() }
@@ -304,7 +308,7 @@ func (g *Gateway) refresh() {
 			g.registry.touch(t)
 		}
 	}
-	if err := g.state.ledger.expire(time.Now(), g.cfg.NameTTL); err != nil {
+	if err := g.state.ledger.expire(time.Now(), g.cfg.now().NameTTL); err != nil {
 		g.log.Error("state: expired names not removed", "err", err)
 	}
 }

@@ -85,7 +85,7 @@ func (g *Gateway) domainPage(r *vhost.Request) *vhost.Page {
 // resolveAway is for names that have no live tunnel: a visitor waits where
 // one is expected, and is told to come back where the name is owned.
 func (g *Gateway) resolveAway(ctx context.Context, r *vhost.Request, name string, s *slot) (*vhost.Backend, *vhost.Page) {
-	_, owned := g.state.ledger.owner(bucketNames, name, time.Now(), g.cfg.NameTTL)
+	_, owned := g.state.ledger.owner(bucketNames, name, time.Now(), g.cfg.now().NameTTL)
 	restarted := owned && time.Since(g.started) < lostFor && (s == nil || !s.claimed())
 	expected := false
 	if s != nil {
@@ -128,15 +128,15 @@ func (r *registry) await(name string) *slot {
 }
 
 // parkFor is how long a visitor waits; a negative setting is no time at all.
-func (s *settings) parkFor() time.Duration { return max(s.Park, 0) }
+func (s *settings) parkFor() time.Duration { return max(s.now().Park, 0) }
 
 // backendOptions are how a tunnel's local service is reached.
 func (g *Gateway) backendOptions(t *Tunnel) vhost.BackendOptions {
 	return vhost.BackendOptions{
 		Dial:            t.dial,
 		MaxConns:        maxStreams,
-		ResponseTimeout: g.cfg.ResponseTimeout,
-		StallTimeout:    g.cfg.StallTimeout,
+		ResponseTimeout: g.cfg.now().ResponseTimeout,
+		StallTimeout:    g.cfg.now().StallTimeout,
 		Observe:         func(x *vhost.Exchange) { g.observe(t, x) },
 	}
 }

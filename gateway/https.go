@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"adit/tcp"
@@ -53,8 +54,13 @@ func (g *Gateway) listenQUIC() error {
 	return errors.Join(errs...)
 }
 
+// quicError says which port, and the flags that move and close it.
 func quicError(port int, err error) error {
-	return fmt.Errorf("UDP port %d (HTTP/3) cannot be opened: %w. Free it, or use --http3 off", port, err)
+	why := "cannot be opened: " + err.Error()
+	if errors.Is(err, syscall.EADDRINUSE) {
+		why = "is taken by another program"
+	}
+	return fmt.Errorf("UDP port %d (HTTP/3) %s. Free it, use another one with --https ADDRESS:PORT, or close it with --http3 off", port, why)
 }
 
 // altSvc is what visitors are told of HTTP/3 (RFC 7838).
@@ -160,7 +166,7 @@ func (g *Gateway) await(s *slot) *Tunnel {
 func (g *Gateway) splice(c, up net.Conn, bytesIn, bytesOut prometheus.Counter) {
 	g.metrics.tcpVisitors.Inc()
 	defer g.metrics.tcpVisitors.Dec()
-	in, out, _ := tcp.Splice(c, up, g.cfg.StallTimeout)
+	in, out, _ := tcp.Splice(c, up, g.cfg.now().StallTimeout)
 	bytesIn.Add(float64(in))
 	bytesOut.Add(float64(out))
 }

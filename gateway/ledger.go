@@ -49,7 +49,7 @@ type ledger struct {
 func openLedger(path string) (*ledger, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
 	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("%w (%s is locked)", errRunning, path)
+		return nil, fmt.Errorf("%w (%s is locked). Stop that one, or give this one a folder of its own with --state DIR", errRunning, path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("database %s: %w", path, err)

@@ -83,7 +83,7 @@ func (g *Gateway) Banner() string {
 		g.certRows(row)
 	}
 	g.proxyRows(row)
-	row("TCP", "ports "+g.cfg.ports.String()+" on "+hosts(g.cfg.tcpHosts))
+	row("TCP", g.tcpPorts())
 	row("admin", addresses(g.lns.admin))
 	row("domain", g.cfg.domain)
 	row("state", g.state.dir)
@@ -96,6 +96,14 @@ func (g *Gateway) Banner() string {
 		b.WriteString("Share your local port 8080:\n\n  " + g.example() + "\n")
 	}
 	return b.String()
+}
+
+// tcpPorts says which public TCP ports there are.
+func (g *Gateway) tcpPorts() string {
+	if g.cfg.ports.Len() == 0 {
+		return "off"
+	}
+	return "ports " + g.cfg.ports.String() + " on " + hosts(g.cfg.tcpHosts)
 }
 
 // alsoQUIC says that the HTTPS port has HTTP/3 too.
@@ -111,7 +119,7 @@ func (g *Gateway) noUsers() string {
 	if g.cfg.local {
 		return "You have no ssh key yet. Make one:\n\n  ssh-keygen -t ed25519\n\nthen:\n\n  " + g.example() + "\n"
 	}
-	return fmt.Sprintf("There is no user yet. Add one:\n\n  adit keys --state %s add NAME < NAME.pub\n\nwho then types:\n\n  %s\n", g.state.dir, g.example())
+	return fmt.Sprintf("There is no user yet. Add one:\n\n  adit keys add NAME NAME.pub --state %s\n\nwho then types:\n\n  %s\n", g.state.dir, g.example())
 }
 
 func addresses(lns []net.Listener) string {

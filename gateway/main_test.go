@@ -179,20 +179,32 @@ func (g *running) login(key string) *user {
 	return u
 }
 
-func (g *running) tryLogin(key string) (*user, error) {
+func (g *running) tryLogin(key string) (*user, error) { return g.loginWith(key, signer(key)) }
+
+// loginAs is login with a certificate.
+func (g *running) loginAs(s ssh.Signer) *user {
+	g.t.Helper()
+	u, err := g.loginWith("certificate", s)
+	if err != nil {
+		g.t.Fatal("login:", err)
+	}
+	return u
+}
+
+func (g *running) loginWith(who string, s ssh.Signer) (*user, error) {
 	plain, err := net.Dial("tcp", g.lns.ssh[0].Addr().String())
 	if err != nil {
 		return nil, err
 	}
 	nc := &freezer{Conn: plain, frozen: make(chan struct{}), gone: make(chan struct{})}
 	c, chans, reqs, err := ssh.NewClientConn(nc, "test", &ssh.ClientConfig{
-		User: "x", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer(key))}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+		User: "x", Auth: []ssh.AuthMethod{ssh.PublicKeys(s)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 	})
 	if err != nil {
 		nc.Close()
 		return nil, err
 	}
-	u := &user{Client: ssh.NewClient(c, chans, reqs), t: g.t, g: g, who: key, nc: nc}
+	u := &user{Client: ssh.NewClient(c, chans, reqs), t: g.t, g: g, who: who, nc: nc}
 	g.t.Cleanup(func() { u.Close() })
 	go u.serve(u.HandleChannelOpen("forwarded-tcpip"))
 	return u, nil

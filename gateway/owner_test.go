@@ -334,7 +334,7 @@ func TestLostSecretsAreNotMadeAnew(t *testing.T) {
 func TestOneGatewayAFolder(t *testing.T) {
 	dir := newState(t)
 	start(t, dir)
-	if _, err := New(config(dir)); err == nil || !strings.Contains(err.Error(), "another adit") {
+	if _, err := New(config(dir)); err == nil || !strings.Contains(err.Error(), "another adit") || !strings.Contains(err.Error(), "--state") {
 		t.Error("New:", err)
 	}
 }

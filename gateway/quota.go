@@ -2,11 +2,18 @@ package gateway
 
 import "sync"
 
-// quota counts the tunnels of each key, pending ones too, over all of its
-// connections. It is asked when a tunnel comes or goes.
+// quota counts the tunnels of each identity, pending ones too, over all of its
+// connections. It is asked when a tunnel comes or goes, or a limit changes.
 type quota struct {
 	mu sync.Mutex
 	n  map[string]int
+}
+
+// over reports whether key has more tunnels than limit (0: no limit).
+func (q *quota) over(key string, limit int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return limit > 0 && q.n[key] > limit
 }
 
 // take counts one more tunnel of key, unless it has limit already (0: no

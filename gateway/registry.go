@@ -64,7 +64,7 @@ func (r *registry) holdName(user, name string, chosen bool) *refusal {
 		return refuseNameTaken(name)
 	}
 	if chosen {
-		if ref := r.mayOwn(bucketNames, name, user, r.newNames, r.cfg.MaxNames); ref != nil {
+		if ref := r.mayOwn(bucketNames, name, user, r.newNames, r.cfg.now().MaxNames); ref != nil {
 			return ref
 		}
 	}
@@ -102,7 +102,7 @@ func (r *registry) claimHost(user, name string) *slot {
 
 // mayOwn checks owner and limit, and notes a first claim. r.mu is held.
 func (r *registry) mayOwn(bucket []byte, key, user string, fresh map[string]string, limit int) *refusal {
-	rec, owned := r.ledger.owner(bucket, key, time.Now(), r.cfg.NameTTL)
+	rec, owned := r.ledger.owner(bucket, key, time.Now(), r.cfg.now().NameTTL)
 	mine, others := owned && rec.User == user, owned && rec.User != user
 	if others && !isCustom(key) { // DNS says whose a custom domain is
 		if string(bucket) == string(bucketPorts) {
@@ -114,7 +114,7 @@ func (r *registry) mayOwn(bucket []byte, key, user string, fresh map[string]stri
 	if mine || fresh[key] == user {
 		return nil
 	}
-	has := r.ledger.owned(bucket, user, time.Now(), r.cfg.NameTTL)
+	has := r.ledger.owned(bucket, user, time.Now(), r.cfg.now().NameTTL)
 	for _, k := range r.taken(bucket, user) {
 		has[k] = record{} // it may be stored just now, or was stored long ago
 	}
@@ -185,7 +185,7 @@ func (r *registry) release(s *slot) {
 // ownership is new and could not be stored.
 func (r *registry) own(t *Tunnel) *refusal {
 	for _, p := range t.property {
-		_, had := r.ledger.owner(p.bucket, p.key, time.Now(), r.cfg.NameTTL)
+		_, had := r.ledger.owner(p.bucket, p.key, time.Now(), r.cfg.now().NameTTL)
 		if err := r.put(t, p); err != nil && !had {
 			return refuseStore(p.key)
 		}
@@ -253,7 +253,7 @@ func (r *registry) claimPort(user, slotName string, want int, permits func(int) 
 // portsOf are the ports that user's slotName was given, the first one first:
 // there are more where that one could not be had for a while.
 func (r *registry) portsOf(user, slotName string) (given []int) {
-	mine := r.ledger.owned(bucketPorts, user, time.Now(), r.cfg.NameTTL)
+	mine := r.ledger.owned(bucketPorts, user, time.Now(), r.cfg.now().NameTTL)
 	for key, rec := range mine {
 		if p, _ := strconv.Atoi(key); rec.Slot == slotName && r.cfg.ports.Contains(p) {
 			given = append(given, p)
@@ -285,7 +285,7 @@ func (r *registry) anyPort(user, slotName string, permits func(int) bool) (*slot
 		if r.ports[p] != nil || !permits(p) {
 			continue
 		}
-		if _, owned := r.ledger.owner(bucketPorts, strconv.Itoa(p), time.Now(), r.cfg.NameTTL); owned {
+		if _, owned := r.ledger.owner(bucketPorts, strconv.Itoa(p), time.Now(), r.cfg.now().NameTTL); owned {
 			continue
 		}
 		s, ref := r.openPort(user, slotName, p)
@@ -308,7 +308,7 @@ func (r *registry) openPort(user, slotName string, port int) (*slot, *refusal) {
 		return nil, refusePortTaken(port)
 	}
 	_, pending := r.newPorts[key]
-	if ref := r.mayOwn(bucketPorts, key, user, r.newPorts, r.cfg.MaxPorts); ref != nil {
+	if ref := r.mayOwn(bucketPorts, key, user, r.newPorts, r.cfg.now().MaxPorts); ref != nil {
 		return nil, ref
 	}
 	if s == nil {

@@ -4,16 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"adit/tcp"
 )
 
-// settings are a Config with its preset filled in and its values read.
+// settings are a Config with its preset filled in and its values read. What
+// of it can change while the gateway runs is to be asked of now.
 type settings struct {
 	Config
+	live     atomic.Pointer[Config]
 	local    bool
 	domain   string // lower case, without a trailing dot
 	suffix   string // what names have behind them: "." and domain
@@ -56,6 +60,7 @@ func resolve(cfg Config) (*settings, error) {
 	addresses(&s.http, "http", s.HTTP)
 	addresses(&s.https, "https", s.HTTPS)
 	addresses(&s.admin, "admin", s.Admin)
+	errs = append(errs, s.checkAddresses())
 	var err error
 	if s.ports, err = tcp.ParseRange(s.TCPPorts); err != nil {
 		errs = append(errs, fmt.Errorf("--tcp-ports: %w", err))
@@ -67,7 +72,26 @@ func resolve(cfg Config) (*settings, error) {
 		errs = append(errs, fmt.Errorf("--domain: %w", err))
 	}
 	s.redirect = s.Redirect == "on" && len(s.https) > 0
+	s.live.Store(&s.Config)
 	return s, errors.Join(errs...)
+}
+
+// now is the configuration that is in force by now.
+func (s *settings) now() *Config { return s.live.Load() }
+
+// change puts in force what of cfg can be without a restart: limits and times.
+// A cfg that New would refuse changes nothing.
+func (s *settings) change(cfg Config) error {
+	fresh, err := resolve(cfg)
+	if err != nil {
+		return err
+	}
+	next := s.Config
+	next.NameTTL, next.MaxNames, next.MaxPorts = fresh.NameTTL, fresh.MaxNames, fresh.MaxPorts
+	next.ReservedNames = fresh.ReservedNames
+	next.Park, next.ResponseTimeout, next.StallTimeout, next.Drain = fresh.Park, fresh.ResponseTimeout, fresh.StallTimeout, fresh.Drain
+	s.live.Store(&next)
+	return nil
 }
 
 // checkTLS refuses settings that would have no effect, or could not have the
@@ -165,6 +189,35 @@ func splitHosts(value string) ([]string, error) {
 		}
 	}
 	return list, nil
+}
+
+// checkAddresses refuses one port for two things: what listens second would
+// only say that another program has it.
+func (s *settings) checkAddresses() error {
+	type place struct{ addr, what, flag string }
+	var seen []place
+	var errs []error
+	for _, l := range []struct {
+		addrs      []string
+		what, flag string
+	}{{s.ssh, "SSH", "ssh"}, {s.http, "HTTP", "http"}, {s.https, "HTTPS", "https"}, {s.admin, "the admin listener", "admin"}} {
+		for _, a := range l.addrs {
+			if i := slices.IndexFunc(seen, func(p place) bool { return overlap(p.addr, a) }); i >= 0 {
+				errs = append(errs, fmt.Errorf("port %d (%s) is also that of --%s, for %s. Use another one with --%s ADDRESS:PORT",
+					portOf(a), l.what, seen[i].flag, seen[i].what, l.flag))
+			}
+			seen = append(seen, place{a, l.what, l.flag})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// overlap reports whether two listening addresses are the same port of the
+// same address. A port of 0 is another one each time.
+func overlap(a, b string) bool {
+	ahost, aport, _ := net.SplitHostPort(a)
+	bhost, bport, _ := net.SplitHostPort(b)
+	return aport == bport && aport != "0" && (ahost == bhost || ahost == "" || bhost == "")
 }
 
 func validDomain(d string) error {

@@ -82,7 +82,8 @@ func makeFolders(dir string) error {
 }
 
 // prepareSecrets makes the host key and the name secret on first start,
-// which is when neither they nor the database are there.
+// which is when neither they nor the database are there, and keeps the folder
+// to its owner.
 func prepareSecrets(dir string) error {
 	here := map[string]bool{}
 	for _, name := range []string{"host_key", "name_secret", "adit.db"} {
@@ -95,6 +96,7 @@ func prepareSecrets(dir string) error {
 	// The secret is made last, so a first start that was cut short between
 	// the two begins again with the host key it has.
 	if !here["name_secret"] && !here["adit.db"] {
+		os.Chmod(dir, 0o700) // one that mkdir made; where it cannot be, check warns
 		if !here["host_key"] {
 			if err := keys.CreateHostKey(dir); err != nil {
 				return fmt.Errorf("host key: %w", err)

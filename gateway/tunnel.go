@@ -42,7 +42,7 @@ type Tunnel struct {
 	port     int    // 80, 443, or the public TCP port
 	slot     *slot
 	held     string     // the name it has reserved, if any
-	counted  bool       // among its key's, see quota
+	counted  bool       // among its key's, see quota; the client's mu guards it
 	property []property // what going live makes its user's
 	host     string     // what permitlisten is matched against
 	index    int        // among the connection's forwards that asked alike, see freeIndex; -1 where the place was chosen

@@ -61,16 +61,26 @@ func (g *Gateway) connected(c *sshd.Conn) (sshd.Handler, error) {
 	cl := &client{g: g, conn: c, tunnels: map[*Tunnel]struct{}{}}
 	cl.current.Store(k)
 	c.NoPTY = !k.Options.PTY
+	if !g.admit(cl) {
+		return nil, errStopping
+	}
+	g.log.Info("ssh: connected", "user", k.User, "key", k.Fingerprint, "login", printable(c.User(), 64),
+		"remote", c.RemoteAddr().String(), "client", printable(c.ClientVersion(), 80), "cipher", c.Cipher())
+	cl.enforce() // the files may have changed since the key signed
+	return cl, nil
+}
+
+// admit counts a connection in, unless the gateway is stopping. From then on
+// watchKeys finds it.
+func (g *Gateway) admit(cl *client) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closing {
-		return nil, errStopping
+		return false
 	}
 	g.clients[cl] = struct{}{}
 	g.metrics.conns.Inc()
-	g.log.Info("ssh: connected", "user", k.User, "key", k.Fingerprint, "login", printable(c.User(), 64),
-		"remote", c.RemoteAddr().String(), "client", printable(c.ClientVersion(), 80), "cipher", c.Cipher())
-	return cl, nil
+	return true
 }
 
 // watchKeys holds open connections to what the files and the clock say by

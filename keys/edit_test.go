@@ -174,6 +174,40 @@ func TestAddAsRoot(t *testing.T) {
 	}
 }
 
+// A state folder's owner cannot have root write, or read, elsewhere.
+func TestAddAsRootThroughLinks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root has more rights than the owner")
+	}
+	state, elsewhere := t.TempDir(), t.TempDir()
+	if err := os.Chown(state, 12345, 12346); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(state, "authorized_keys")
+	if err := os.Symlink(elsewhere, dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := add(t, dir, "ann", testLine("ann")); err == nil || !strings.Contains(err.Error(), "is a link") {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(elsewhere); len(left) != 0 {
+		t.Error(left)
+	}
+	e := &editor{dir: elsewhere, user: "ann"}
+	if err := e.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	write(t, state+"/secret", "secret")
+	if err := os.Symlink(state+"/secret", elsewhere+"/bob"); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := openReadIn(e.root, "bob"); err == nil {
+		f.Close()
+		t.Error("a link out of the folder was followed")
+	}
+}
+
 func TestRemove(t *testing.T) {
 	fp := func(name string) string { return ssh.FingerprintSHA256(testKey(name)) }
 	dir := testDir(t, map[string]string{"ann": "# note\r\n" + testLine("a") + "\r\n" +

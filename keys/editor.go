@@ -57,11 +57,33 @@ func (e *editor) open() (err error) {
 		e.root.Close()
 		return err
 	}
-	if err := lockFolder(e.folder); err != nil {
+	err = e.lured()
+	if err == nil {
+		err = lockFolder(e.folder)
+	}
+	if err != nil {
 		e.close()
+	}
+	return err
+}
+
+// lured refuses a folder that is a link where root would follow it for
+// another account: whoever owns the state folder chose where it leads, and
+// would own what is written there.
+func (e *editor) lured() error {
+	uid, _, ok := heir(filepath.Dir(e.dir))
+	if !ok || uid == 0 {
+		return nil
+	}
+	named, err := os.Lstat(e.dir)
+	if err != nil {
 		return err
 	}
-	return nil
+	opened, err := e.folder.Stat()
+	if err == nil && !os.SameFile(named, opened) {
+		err = errors.New("is a link; run this as the account that the state folder belongs to")
+	}
+	return err
 }
 
 func (e *editor) close() {
@@ -105,7 +127,12 @@ func (e *editor) load() ([]byte, []*line, error) {
 	if fi.Mode()&fs.ModeSymlink != 0 {
 		return nil, nil, fmt.Errorf("%s is a link; edit what it leads to", path)
 	}
-	data, err := read(path, e.guard.checkFile)
+	f, err := openReadIn(e.root, e.user)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	defer f.Close()
+	data, err := readOpen(f, e.guard.checkFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -28,14 +28,19 @@ type source struct {
 // errChanging is a file that somebody wrote while it was read.
 var errChanging = errors.New("is being written")
 
-// read reads a whole regular file. check decides on the open file, so that
-// what was checked is what is read.
+// read reads a whole regular file.
 func read(path string, check func(fs.FileInfo) error) ([]byte, error) {
 	f, err := openRead(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	return readOpen(f, check)
+}
+
+// readOpen reads a whole regular file. check decides on the open file, so that
+// what was checked is what is read.
+func readOpen(f *os.File, check func(fs.FileInfo) error) ([]byte, error) {
 	before, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -86,6 +91,13 @@ func (s *source) take(data []byte) bool {
 		s.takeLine(n, bytes.TrimSuffix(text, []byte("\r")))
 	}
 	return true
+}
+
+// forget drops what was read, and reports whether that was anything.
+func (s *source) forget() bool {
+	had := s.lines != nil
+	s.sum, s.lines, s.notes = [sha256.Size]byte{}, nil, nil
+	return had
 }
 
 // takeLine reads line n. A line that is too long is not copied.

@@ -15,12 +15,13 @@ import (
 // what is wrong with it.
 type files struct {
 	dir    string
-	extra  []place
+	extra  []place // paths are patterns
 	opener func(string, func(fs.FileInfo) error) ([]byte, error)
 
 	guard   guard
 	sources map[string]*source // by path
 	folder  error              // why the folder cannot be used now
+	exposed time.Time          // since when it is exposed to others; zero: it is not
 	skipped []string           // names in the folder that are no user's
 
 	seen    map[string]sight     // what each file last looked like
@@ -55,6 +56,7 @@ type place struct {
 // time of change may be too coarse to show the next one.
 func (f *files) readAll(now time.Time) (changed bool) {
 	places, changed := f.places()
+	changed = f.disown(now, 0) || changed
 	for _, p := range places {
 		delete(f.pending, p.path)
 		f.seen[p.path] = look(p.path)
@@ -67,9 +69,9 @@ func (f *files) readAll(now time.Time) (changed bool) {
 }
 
 // places lists the files that are there and those that were, and reports
-// whether the folder as a whole changed. A folder that is unsafe or cannot be
-// read says nothing about its files: they are left as they are. One that is
-// gone has none.
+// whether the folder as a whole changed. A folder that cannot be read says
+// nothing about its files: they are left as they are. One that is gone has
+// none; for one that is exposed to others see disown.
 func (f *files) places() (list []place, changed bool) {
 	names, skipped, err := f.listFolder()
 	changed = errorText(err) != errorText(f.folder) || !slices.Equal(skipped, f.skipped)
@@ -77,7 +79,7 @@ func (f *files) places() (list []place, changed bool) {
 		clear(f.seen) // what happened meanwhile was not looked at
 	}
 	f.folder, f.skipped = err, skipped
-	list = slices.Clone(f.extra)
+	list = f.outside()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return list, changed
 	}
@@ -90,6 +92,50 @@ func (f *files) places() (list []place, changed bool) {
 		}
 	}
 	return list, changed
+}
+
+// outside lists the files that are there and not of the folder, and those
+// that were. What ssh-keygen -s puts beside a key is its certificate and no
+// file of keys.
+func (f *files) outside() (list []place) {
+	for _, p := range f.extra {
+		dir, pattern := filepath.Split(p.path)
+		entries, _ := os.ReadDir(dir) // no folder: no files
+		for _, e := range entries {
+			if ok, _ := filepath.Match(pattern, e.Name()); ok && !strings.HasSuffix(e.Name(), "-cert.pub") {
+				list = append(list, place{path: filepath.Join(dir, e.Name()), user: p.user, public: true})
+			}
+		}
+	}
+	for path, src := range f.sources {
+		gone := !slices.ContainsFunc(list, func(p place) bool { return p.path == path })
+		if src.public && gone {
+			list = append(list, place{path: path, user: src.user, public: true})
+		}
+	}
+	return list
+}
+
+// disown drops the users of a folder that has been exposed to others for so
+// long, and reports whether there were any.
+func (f *files) disown(now time.Time, long time.Duration) (changed bool) {
+	switch {
+	case !isExposed(f.folder):
+		f.exposed = time.Time{}
+		return false
+	case f.exposed.IsZero():
+		f.exposed = now
+	}
+	if now.Sub(f.exposed) < long {
+		return false
+	}
+	for path, src := range f.sources {
+		if !src.public {
+			delete(f.sources, path)
+			changed = true
+		}
+	}
+	return changed
 }
 
 // listFolder lists the users who have a file, by name, and what is no user's.
@@ -131,7 +177,8 @@ const userBytes = "abcdefghijklmnopqrstuvwxyz0123456789_-"
 func notUser(r rune) bool { return !strings.ContainsRune(userBytes, r) }
 
 // load reads one file and reports whether that changed what is known. A file
-// that is gone takes its keys along; one that cannot be read does not.
+// that is gone, or exposed to others, takes its keys along; one that cannot be
+// read does not.
 func (f *files) load(p place) (changed bool) {
 	data, err := f.readPlace(p)
 	src := f.sources[p.path]
@@ -151,6 +198,9 @@ func (f *files) load(p place) (changed bool) {
 	}
 	changed = src.fault != errorText(err)
 	src.fault = errorText(err)
+	if isExposed(err) {
+		return src.forget() || changed
+	}
 	return err == nil && src.take(data) || changed
 }
 
@@ -196,8 +246,11 @@ func (f *files) ordered() []*source {
 // general is what is wrong with the folder.
 func (f *files) general() (list []Problem) {
 	outcome := "; what was last read there stays in force"
-	if errors.Is(f.folder, fs.ErrNotExist) {
+	switch {
+	case errors.Is(f.folder, fs.ErrNotExist):
 		outcome = "; it has no users"
+	case isExposed(f.folder):
+		outcome = "; no key in it counts"
 	}
 	if f.folder != nil {
 		list = append(list, Problem{File: f.dir, Fatal: true, Message: "the folder " + errorText(f.folder) + outcome})

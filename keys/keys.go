@@ -7,6 +7,7 @@
 package keys
 
 import (
+	"strconv"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -68,4 +69,12 @@ type Problem struct {
 	// Fatal is set where the files do not mean what they say: a key under two
 	// users, a file that others may write, a file that cannot be read.
 	Fatal bool
+}
+
+// Where is the place that the problem is at, "file:line" or the file alone.
+func (p Problem) Where() string {
+	if p.Line == 0 {
+		return p.File
+	}
+	return p.File + ":" + strconv.Itoa(p.Line)
 }

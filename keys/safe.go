@@ -15,6 +15,15 @@ type guard struct {
 	uids []int
 }
 
+// exposed is the error of a file or folder that is not safe from others. What
+// it says is not believed, and neither is what it said before: as to sshd, its
+// keys are nobody's.
+type exposed struct{ text string }
+
+func (e exposed) Error() string { return e.text }
+
+func isExposed(err error) bool { return errors.As(err, new(exposed)) }
+
 // newGuard looks up who owns the state folder, the parent of dir.
 func newGuard(dir string) (guard, error) {
 	fi, err := os.Stat(filepath.Dir(dir))
@@ -29,11 +38,11 @@ func newGuard(dir string) (guard, error) {
 // write but not replace.
 func (g guard) check(fi fs.FileInfo) error {
 	if uid, _, ok := owner(fi); ok && !slices.Contains(g.uids, uid) {
-		return fmt.Errorf("belongs to another account (uid %d)", uid)
+		return exposed{fmt.Sprintf("belongs to another account (uid %d)", uid)}
 	}
 	sticky := fi.IsDir() && fi.Mode()&fs.ModeSticky != 0
 	if writableByOthers(fi) && !sticky {
-		return fmt.Errorf("may be written by others (mode %04o): chmod go-w", fi.Mode().Perm())
+		return exposed{fmt.Sprintf("may be written by others (mode %04o): chmod go-w", fi.Mode().Perm())}
 	}
 	return nil
 }

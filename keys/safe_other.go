@@ -12,6 +12,8 @@ import (
 
 func openRead(path string) (*os.File, error) { return os.Open(path) }
 
+func openReadIn(root *os.Root, name string) (*os.File, error) { return root.Open(name) }
+
 func owner(fs.FileInfo) (uid, gid int, ok bool) { return 0, 0, false }
 
 func inode(fs.FileInfo) uint64 { return 0 }

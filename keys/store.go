@@ -16,7 +16,8 @@ type Config struct {
 	Dir string
 	// Files are public key files outside Dir, one key a line and no options. A
 	// key that a file in Dir names is as that file says, and not theirs.
-	// They need not exist.
+	// They need not exist, and the last element may be a pattern as
+	// filepath.Match has them, for those that there are by then.
 	Files []string
 	// FilesUser is the user that Files belong to, who may have a file in Dir
 	// as well.
@@ -100,7 +101,7 @@ func (s *Store) logNew(problems, known []Problem) {
 	}
 	for _, p := range problems {
 		if !old[p] {
-			s.log.Warn("keys: "+p.Message, "file", p.File, "line", p.Line)
+			s.log.Warn("keys: "+p.Message, "file", p.Where())
 		}
 	}
 }

@@ -245,6 +245,32 @@ func TestFilesOutside(t *testing.T) {
 	}
 }
 
+// Keys that are made while the store runs are those of a pattern too, each
+// until it goes.
+func TestFilesOutsideByPattern(t *testing.T) {
+	ssh := filepath.Join(t.TempDir(), ".ssh")
+	s := testStore(t, "", func(c *Config) { c.Files, c.FilesUser = []string{filepath.Join(ssh, "id_*.pub")}, "me" })
+	if err := os.Mkdir(ssh, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]string{"id_a.pub": "a", "id_b.pub": "b", "id_c": "c", "work.pub": "d", "id_e.pub~": "e", "id_a-cert.pub": "f"} {
+		write(t, filepath.Join(ssh, name), testLine(key))
+	}
+	reloadNow(t, s)
+	for key, want := range map[string]bool{"a": true, "b": true, "c": false, "d": false, "e": false, "f": false} {
+		if got := who(s, key); (got == "me") != want {
+			t.Errorf("%s: %s", key, got)
+		}
+	}
+	if err := os.Remove(filepath.Join(ssh, "id_a.pub")); err != nil {
+		t.Fatal(err)
+	}
+	reloadNow(t, s)
+	if who(s, "a") == "me" || who(s, "b") != "me" {
+		t.Error(who(s, "a"), who(s, "b"))
+	}
+}
+
 func TestNoFolder(t *testing.T) {
 	pub := filepath.Join(t.TempDir(), "id.pub")
 	write(t, pub, testLine("laptop"))
@@ -292,10 +318,10 @@ func TestUnsafeFile(t *testing.T) {
 	if err := s.Reload(); err == nil || !strings.Contains(err.Error(), "/bob") {
 		t.Error(err)
 	}
-	if who(s, "ann") != "ann" || who(s, "bob") != "bob" || who(s, "eve") == "bob" {
+	if who(s, "ann") != "ann" || who(s, "bob") == "bob" || who(s, "eve") == "bob" {
 		t.Error(who(s, "ann"), who(s, "bob"), who(s, "eve"))
 	}
-	if p := s.Problems(); len(p) != 1 || !strings.Contains(p[0].Message, "stays in force") {
+	if p := s.Problems(); len(p) != 1 || !strings.Contains(p[0].Message, "no key in it counts") {
 		t.Errorf("%+v", p)
 	}
 	chmod(t, dir+"/bob", 0o600)
@@ -384,8 +410,8 @@ func TestReadError(t *testing.T) {
 	}
 }
 
-// A folder that turns unsafe or unreadable changes nothing; one that goes
-// takes its users along.
+// A folder that is exposed to others has no users until it is safe again; one
+// that goes takes its users along.
 func TestFolderTrouble(t *testing.T) {
 	dir := testDir(t, map[string]string{"ann": testLine("ann")})
 	s := testStore(t, dir)
@@ -397,7 +423,7 @@ func TestFolderTrouble(t *testing.T) {
 	if err := s.Reload(); err == nil {
 		t.Error("no error")
 	}
-	if p := s.Problems(); who(s, "ann") != "ann" || who(s, "eve") == "eve" || len(p) != 1 || !p[0].Fatal {
+	if p := s.Problems(); who(s, "ann") == "ann" || who(s, "eve") == "eve" || len(p) != 1 || !p[0].Fatal {
 		t.Error(who(s, "ann"), who(s, "eve"), p)
 	}
 	chmod(t, dir, 0o700)
@@ -413,6 +439,48 @@ func TestFolderTrouble(t *testing.T) {
 	}
 	if who(s, "eve") == "eve" {
 		t.Error("the folder is gone and eve is not")
+	}
+}
+
+// A change that was heard of is acted on once it has settled, not only twice
+// that later.
+func TestSettlingFromTheEvent(t *testing.T) {
+	dir := testDir(t, map[string]string{"ann": testLine("ann")})
+	s := testStore(t, dir)
+	now := time.Now().Add(time.Hour)
+	s.scan(now)
+	s.scan(now.Add(settle))
+	now = now.Add(time.Minute)
+	write(t, dir+"/ann", testLine("ann2"))
+	s.touch(dir+"/ann", now)
+	s.scan(now.Add(settle - 1))
+	if who(s, "ann2") == "ann" {
+		t.Error("acted on before it has settled")
+	}
+	s.scan(now.Add(settle))
+	if who(s, "ann2") != "ann" {
+		t.Error(who(s, "ann2"))
+	}
+}
+
+// A folder that is exposed for a moment, as under tar and rsync, loses nobody.
+func TestExposedForAMoment(t *testing.T) {
+	dir := testDir(t, map[string]string{"ann": testLine("ann")})
+	s := testStore(t, dir)
+	now := time.Now().Add(time.Hour)
+	for i := range 2 {
+		chmod(t, dir, 0o770)
+		if wait := s.scan(now); wait > settle || who(s, "ann") != "ann" {
+			t.Error(wait, who(s, "ann"))
+		}
+		if i == 0 {
+			chmod(t, dir, 0o700)
+			s.scan(now.Add(settle - 1))
+			now = now.Add(settle)
+		}
+	}
+	if wait := s.scan(now.Add(settle)); wait != poll || who(s, "ann") == "ann" {
+		t.Error(wait, who(s, "ann"))
 	}
 }
 

@@ -59,7 +59,7 @@ func (s *Store) Run(ctx context.Context) error {
 				timer.Reset(settle)
 			}
 		case err := <-w.errors: // an overflow; polling makes up for it
-			s.log.Debug("keys: watching", "error", err)
+			s.log.Debug("keys: watching", "err", err)
 		case <-timer.C:
 			w.follow()
 			wait := s.scan(time.Now())
@@ -69,12 +69,14 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// touch marks the file at path as changed at now.
+// touch marks the file at path as changed at now, and notes what it looks like,
+// so that it counts as still from here on.
 func (s *Store) touch(path string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if name := filepath.Base(path); validUser(name) {
-		s.pending[filepath.Join(s.dir, name)] = now
+		path = filepath.Join(s.dir, name)
+		s.seen[path], s.pending[path] = look(path), now
 	}
 }
 
@@ -84,6 +86,7 @@ func (s *Store) scan(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	places, changed := s.places()
+	changed = s.disown(now, settle) || changed
 	for _, p := range places {
 		if s.ripe(p.path, now) {
 			delete(s.pending, p.path)
@@ -100,6 +103,9 @@ func (s *Store) scan(now time.Time) time.Duration {
 // poll. What is ripe now was no file any more.
 func (f *files) next(now time.Time) time.Duration {
 	wait := poll
+	if young := now.Sub(f.exposed); young < settle {
+		wait = max(settle-young, step)
+	}
 	for path, since := range f.pending {
 		if now.Sub(since) >= settle {
 			delete(f.pending, path)
@@ -139,7 +145,7 @@ func newWatcher(s *Store) *watcher {
 	}
 	n, err := fsnotify.NewWatcher()
 	if err != nil {
-		s.log.Warn("keys: cannot watch, polling instead", "error", err)
+		s.log.Warn("keys: cannot watch, polling instead", "err", err)
 		return w
 	}
 	w.notify, w.events, w.errors = n, n.Events, n.Errors

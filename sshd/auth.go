@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -72,6 +73,7 @@ func (s *Server) handshake(sock *socket) (*Conn, error) {
 	if err != nil {
 		sock.Close()
 		takeAhead(l.transport.packets)
+		l.logRefused()
 		return nil, err
 	}
 	c, err := newConn(s, l)
@@ -112,10 +114,21 @@ func (s *Server) config(l *login) *ssh.ServerConfig {
 		AuthLogCallback:             l.log,
 		ServerVersion:               "SSH-2.0-" + s.Version,
 	}
-	for _, k := range s.HostKeys {
+	for _, k := range firstOfEachType(s.HostKeys) {
 		cfg.AddHostKey(withoutSHA1(k))
 	}
 	return cfg
+}
+
+// firstOfEachType leaves out what the library would put in an earlier key's
+// place: the key that clients know stays the one that is shown.
+func firstOfEachType(keys []ssh.Signer) (first []ssh.Signer) {
+	for _, k := range keys {
+		if !slices.ContainsFunc(first, func(f ssh.Signer) bool { return f.PublicKey().Type() == k.PublicKey().Type() }) {
+			first = append(first, k)
+		}
+	}
+	return first
 }
 
 // withoutSHA1 keeps an RSA host key from signing as "ssh-rsa", which the
@@ -158,6 +171,20 @@ func (l *login) refused(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ss
 	}
 	l.told = true
 	return nil, &ssh.BannerError{Err: errRefused, Message: l.srv.Refused(l.errs)}
+}
+
+// maxReasons bounds the keys of one login that are logged.
+const maxReasons = 5
+
+// logRefused tells the operator what the user is told. Who offered no key, as
+// scanners do, is not worth a line.
+func (l *login) logRefused() {
+	if len(l.errs) == 0 {
+		return
+	}
+	reasons := errors.Join(l.errs[:min(len(l.errs), maxReasons)]...).Error()
+	l.srv.Logger.Info("ssh: login refused", "remote", l.sock.RemoteAddr().String(), "keys", len(l.errs),
+		"why", strings.ReplaceAll(reasons, "\n", "; "))
 }
 
 // begun is called when authentication begins.

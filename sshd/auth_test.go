@@ -212,6 +212,19 @@ func rsaAuth(t *testing.T, s ssh.Signer, algorithm string) []ssh.AuthMethod {
 	return []ssh.AuthMethod{ssh.PublicKeys(limited)}
 }
 
+// A second host key of a type waits behind the first, which clients know.
+func TestFirstHostKeyOfAType(t *testing.T) {
+	ts := newServer(t, script{}, func(s *Server) { s.HostKeys = append(s.HostKeys, signer("next")) })
+	cfg := clientConfig("ann")
+	cfg.HostKeyCallback = ssh.FixedHostKey(signer("host").PublicKey())
+	c, chans, reqs, err := ssh.NewClientConn(ts.connect(), "test", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	drain(chans, reqs)
+}
+
 // OpenSSH learns further host keys from the announcement, and wants each of
 // them proven (its PROTOCOL, section 2.5).
 func TestHostKeysAreAnnouncedAndProven(t *testing.T) {

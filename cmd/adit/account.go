@@ -49,20 +49,13 @@ func home(env map[string]string) string {
 	return ""
 }
 
-// publicKeys are the public keys that ssh offers by itself from this home
-// folder, in order.
-func publicKeys(home string) (files []string) {
+// publicKeys is the pattern of the public keys that ssh offers by itself from
+// this home folder. Those that are made later count too.
+func publicKeys(home string) []string {
 	if home == "" {
 		return nil
 	}
-	dir := filepath.Join(home, ".ssh")
-	entries, _ := os.ReadDir(dir) // no folder: no keys
-	for _, entry := range entries {
-		if ok, _ := filepath.Match("id_*.pub", entry.Name()); ok {
-			files = append(files, filepath.Join(dir, entry.Name()))
-		}
-	}
-	return files
+	return []string{filepath.Join(home, ".ssh", "id_*.pub")}
 }
 
 // accountUser is the name of the user that the account's own keys belong to.

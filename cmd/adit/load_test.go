@@ -59,6 +59,8 @@ func TestFileRefused(t *testing.T) {
 		{"fraction", "max-names: 1.5\n", "adit.yaml:1: max-names: wants"},
 		{"hexadecimal", "max-names: 0x10\n", `adit.yaml:1: max-names: "0x10" is no number`},
 		{"network", "ssh: off\ntrusted-proxies: [10.0.0.0/8, 10.0.0.1/8]\n", `adit.yaml:2: trusted-proxies: "10.0.0.1/8" has bits behind its prefix; wants 10.0.0.0/8 or 10.0.0.1`},
+		{"no URL", "ssh: off\nacme-ca: letsencrypt\n", `adit.yaml:2: acme-ca: "letsencrypt" is no URL`},
+		{"a secret", "dns-key: adit:c2VjcmV0\n", "adit.yaml:1: dns-key: wants NAME:ALG:SECRET"},
 		{"nothing", "domain:\n", "adit.yaml:1: domain: wants text or a number, not nothing"},
 		{"empty", `domain: ""`, "adit.yaml:1: domain: "},
 		{"alias", "ssh: &a :22\nhttp: *a\n", "adit.yaml:2: http: wants text or a number, not an alias"},

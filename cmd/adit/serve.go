@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
+	"time"
 
 	"adit/gateway"
 )
@@ -27,6 +30,9 @@ func (serveCmd) Run(p *program, c *call) error {
 	// Before New, so that a signal in between is not lost.
 	signal.Notify(s.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(s.signals)
+	// Whoever read the log may be gone; caught, that is an error of the write,
+	// which stops nothing.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	if s.gateway, err = gateway.New(cfg); err != nil {
 		return err
 	}
@@ -91,9 +97,24 @@ func (s *server) serve() error {
 			case ctx.Err() != nil:
 				return fmt.Errorf("%s again: stopped at once", got)
 			default:
+				s.takeTwins()
 				s.log.Info("told to stop", "signal", got.String())
 				stop()
 			}
+		}
+	}
+}
+
+// takeTwins takes what came together with the first signal: timeout(1), and
+// whoever signals a process and then its group, send each twice. It is over
+// before anybody can see that the gateway stops.
+func (s *server) takeTwins() {
+	over := time.After(2 * time.Millisecond)
+	for {
+		select {
+		case <-s.signals:
+		case <-over:
+			return
 		}
 	}
 }
@@ -105,19 +126,19 @@ func (s *server) runGateway(ctx context.Context, done chan<- error) {
 }
 
 // reload is SIGHUP: the configuration is read again, and if it is good the
-// keys too. Of the settings only the log's level can change without a
-// restart; the log says which others wait for one.
+// keys too. The log says which settings cannot change without a restart and
+// wait for one.
 func (s *server) reload() {
-	fresh, err := s.parse(s.stderr)
+	fresh, err := s.change()
 	if err != nil {
-		s.log.Error("reload: the configuration is bad, nothing was changed", "error", err)
+		s.log.Error("reload: the configuration is bad, nothing was changed", "err", err)
 		return
 	}
 	waiting := changedSettings(s.call, fresh)
 	s.LogLevel = fresh.LogLevel
 	s.setLevel()
 	if err := s.gateway.Reload(); err != nil {
-		s.log.Error("reload: keys", "error", err)
+		s.log.Error("reload: keys", "err", err)
 		return
 	}
 	if len(waiting) > 0 {
@@ -126,11 +147,31 @@ func (s *server) reload() {
 	s.log.Info("reloaded")
 }
 
+// change reads the configuration again and hands it to the gateway. What it
+// warns of was told at the start.
+func (s *server) change() (*call, error) {
+	again := *s.program
+	again.stderr = io.Discard
+	fresh, err := again.parse(io.Discard)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := fresh.gatewayConfig(s.env)
+	if err != nil {
+		return nil, err
+	}
+	return fresh, s.gateway.Change(cfg)
+}
+
+// inFlight are the settings that change without a restart.
+var inFlight = []string{"log-level", "name-ttl", "max-names", "max-ports", "reserved-names",
+	"park", "response-timeout", "stall-timeout", "drain"}
+
 // changedSettings names the settings that differ and cannot change in flight.
 func changedSettings(old, fresh *call) (names []string) {
 	for i, flag := range old.context.Model.Flags {
 		now := fresh.context.Model.Flags[i].Target.Interface()
-		if flag.Name != "log-level" && flag.Target.Interface() != now {
+		if !slices.Contains(inFlight, flag.Name) && flag.Target.Interface() != now {
 			names = append(names, flag.Name)
 		}
 	}

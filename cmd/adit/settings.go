@@ -34,13 +34,13 @@ type settings struct {
 	Redirect onOff   `placeholder:"on|off" help:"Send plain http to https while HTTPS is open. Local: off; public: on."`
 
 	ACMEEmail       text     `name:"acme-email" placeholder:"MAIL" help:"Contact of the ACME account."`
-	ACMECA          text     `name:"acme-ca" placeholder:"URL" help:"Directory of the ACME CA. Default: Let's Encrypt."`
+	ACMECA          webURL   `name:"acme-ca" placeholder:"URL" help:"Directory of the ACME CA. Default: Let's Encrypt."`
 	ACMECARoot      path     `name:"acme-ca-root" placeholder:"FILE" help:"PEM file with the roots that the CA's own https is checked against."`
 	ACMEEAB         secret   `name:"acme-eab" placeholder:"KID:KEY" help:"External account binding."`
 	ACMENamesPerDay count    `name:"acme-names-per-day" placeholder:"N" help:"New names that get a certificate within 24 hours; one user may have half. Default: 6."`
 	DNS             dnsMode  `name:"dns" placeholder:"rfc2136|exec" help:"How DNS-01 records are made, for one wildcard certificate. Default: none, and a certificate for each name."`
 	DNSServer       hostPort `name:"dns-server" placeholder:"HOST:PORT" help:"Name server that takes the updates of --dns rfc2136."`
-	DNSKey          secret   `name:"dns-key" placeholder:"NAME:ALG:SECRET" help:"TSIG key that signs them. Better in the file or the environment: others see command lines."`
+	DNSKey          tsigKey  `name:"dns-key" placeholder:"NAME:ALG:SECRET" help:"TSIG key that signs them. Better in the file or the environment: others see command lines."`
 	DNSExec         path     `name:"dns-exec" placeholder:"PROGRAM" help:"Program of --dns exec, called as PROGRAM present|cleanup FQDN VALUE."`
 	DNSResolver     hostPort `name:"dns-resolver" placeholder:"HOST:PORT" help:"Name server asked for the records of custom domains and of DNS-01. Default: the system's."`
 	CertDir         path     `name:"cert-dir" placeholder:"DIR" help:"Folder with NAME.crt and NAME.key for --tls files."`

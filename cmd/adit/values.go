@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -46,8 +47,12 @@ type (
 
 	// text is one line of printable ASCII.
 	text string
+	// webURL is an http or https URL.
+	webURL string
 	// secret is a text that is not repeated in messages.
 	secret string
+	// tsigKey is a secret of three parts.
+	tsigKey secret
 	// hostPort is the address of another machine's service.
 	hostPort string
 
@@ -273,6 +278,26 @@ func (t *text) UnmarshalText(b []byte) error {
 		return fmt.Errorf("%q is not one word of printable ASCII", b)
 	}
 	*t = text(b)
+	return nil
+}
+
+// UnmarshalText reads a URL with a host.
+func (u *webURL) UnmarshalText(b []byte) error {
+	at, err := url.Parse(string(b))
+	if err != nil || !isLine(b) || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" {
+		return fmt.Errorf("%q is no URL; wants one as https://ca.example.com/directory", b)
+	}
+	*u = webURL(b)
+	return nil
+}
+
+// UnmarshalText reads NAME:ALG:SECRET, and does not say it again.
+func (k *tsigKey) UnmarshalText(b []byte) error {
+	parts := strings.Split(string(b), ":")
+	if !isLine(b) || len(parts) != 3 || slices.Contains(parts, "") {
+		return errors.New("wants NAME:ALG:SECRET, without spaces")
+	}
+	*k = tsigKey(b)
 	return nil
 }
 

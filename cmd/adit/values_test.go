@@ -29,6 +29,8 @@ func TestValues(t *testing.T) {
 		{new(tlsMode), []string{"off", "acme", "internal", "files"}, []string{"", "on", "ACME"}},
 		{new(dnsMode), []string{"rfc2136", "exec"}, []string{"", "off", "route53"}},
 		{new(text), []string{"op@example.com", "https://ca.example/dir"}, []string{"", "a b", "a\n", "\x1b"}},
+		{new(webURL), []string{"https://ca.example/dir", "http://127.0.0.1:14000/dir"}, []string{"", "ca.example", "ftp://ca.example/", "https:///dir", "https://a b/", "https://ca.example/\n"}},
+		{new(tsigKey), []string{"name:hmac-sha256:c2VjcmV0"}, []string{"", "name:c2VjcmV0", "a:b:c:d", "a::b", "a:b: c"}},
 		{new(secret), []string{"kid:key", "name:hmac-sha256:c2VjcmV0"}, []string{"", "kid", "a: b", "a:\n"}},
 		{new(hostPort), []string{"127.0.0.1:53", "[::1]:53", "ns.example.com:53"}, []string{"", ":53", "ns.example.com", "::1", "a b:53", "ns:0"}},
 		{new(onOff), []string{"on", "off"}, []string{"", "true", "On", "yes"}},
