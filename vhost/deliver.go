@@ -97,7 +97,7 @@ func (x *exchange) deliver() error {
 	d := delivery{old: x.req.old, keep: x.keepAfter(), framed: x.v.framed, domain: x.v.r.CookieDomain, altSvc: x.v.altSvc}
 	x.keep = d.keeps(&x.resp)
 	x.seen.Status = x.resp.status
-	reusable, chunked := x.resp.reusable(), x.resp.bodied && d.chunked(&x.resp)
+	reusable, chunked := x.resp.reusable(), d.chunks(&x.resp)
 	x.resp.start(&x.back)
 	if x.up.call != nil {
 		if err := x.startCall(); err != nil {

@@ -184,7 +184,7 @@ func (x *exchange) compose(data []byte) bool {
 	}
 	x.resp.start(&x.back)
 	in := reader{buf: data, r: end, w: len(data)}
-	p := pump{from: &in, body: &x.back, to: full{}, chunked: d.chunked(&x.resp), back: true, out: d.appendResponse(x.out[:0], &x.resp)}
+	p := pump{from: &in, body: &x.back, to: full{}, chunked: d.chunks(&x.resp), back: true, out: d.appendResponse(x.out[:0], &x.resp)}
 	whole, err := p.gather()
 	x.out = p.out
 	x.seen.Status, x.seen.BytesOut = x.resp.status, p.n

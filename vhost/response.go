@@ -112,6 +112,10 @@ func (d *delivery) chunked(p *response) bool {
 	return !d.old && !d.framed && (p.chunked || p.toClose)
 }
 
+// chunks reports whether there is a body to be sent so: the answer to a HEAD may
+// only say it.
+func (d *delivery) chunks(p *response) bool { return p.bodied && d.chunked(p) }
+
 // keeps reports whether the connection goes on after the response.
 func (d *delivery) keeps(p *response) bool {
 	return d.keep && !(d.old && p.bodied && p.length < 0)
