@@ -78,6 +78,12 @@ const (
 	defaultMaxConns = 256
 	mostIdle        = 64
 	idleTimeout     = 90 * time.Second
+	// Of the connections that are idle for spareTimeout only a few are kept for
+	// longer: each is a socket that ssh looks at for every packet it moves, so
+	// sixty of them make a download through the same ssh cost it half as much
+	// again.
+	spareTimeout = 5 * time.Second
+	mostKept     = 4
 )
 
 // Backend is one service and its connections, which no other service shares.
@@ -292,32 +298,36 @@ func (b *Backend) drop(up *upstream) {
 func (b *Backend) startSweep() {
 	switch {
 	case b.sweep == nil:
-		b.sweep = time.AfterFunc(idleTimeout/2, b.sweepIdle)
+		b.sweep = time.AfterFunc(spareTimeout, b.sweepIdle)
 	case len(b.idle) == 1:
-		b.sweep.Reset(idleTimeout / 2)
+		b.sweep.Reset(spareTimeout)
 	}
 }
 
 // sweepIdle drops what has been idle for too long, and runs again while
 // anything is idle.
 func (b *Backend) sweepIdle() {
-	for _, up := range b.tooOld(time.Now().Add(-idleTimeout)) {
+	for _, up := range b.tooOld(time.Now()) {
 		b.drop(up)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed == nil && len(b.idle) > 0 {
-		b.sweep.Reset(idleTimeout / 2)
+		b.sweep.Reset(spareTimeout)
 	}
 }
 
-// tooOld takes out the idle connections that were put back before t: the list
-// is in that order.
-func (b *Backend) tooOld(t time.Time) []*upstream {
+// tooOld takes out the connections that have been idle for too long: the list
+// is in the order in which they were put back.
+func (b *Backend) tooOld(now time.Time) []*upstream {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := 0
-	for n < len(b.idle) && b.idle[n].since.Before(t) {
+	for _, up := range b.idle {
+		idle, spare := now.Sub(up.since), len(b.idle)-n > mostKept
+		if idle < spareTimeout || idle < idleTimeout && !spare {
+			break
+		}
 		n++
 	}
 	old := append([]*upstream(nil), b.idle[:n]...)

@@ -338,6 +338,10 @@ func TestIdleSweep(t *testing.T) {
 			if all, idle := b.sizes(); all != 1 || idle != 1 {
 				t.Errorf("%d connections, %d idle", all, idle)
 			}
+			time.Sleep(idleTimeout - spareTimeout)
+			if _, idle := b.sizes(); idle != 1 {
+				t.Errorf("%d are idle after a while", idle)
+			}
 			time.Sleep(2 * idleTimeout)
 			if all, _ := b.sizes(); all != 0 {
 				t.Errorf("%d connections are left", all)
@@ -345,6 +349,39 @@ func TestIdleSweep(t *testing.T) {
 		}
 		b.Close(nil)
 		b.Close(nil)
+	})
+}
+
+// TestSpareSweep: of many connections that were used at once only a few are
+// kept for later.
+func TestSpareSweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBackend(BackendOptions{Dial: func(context.Context, net.Addr) (net.Conn, error) {
+			here, there := net.Pipe()
+			go io.Copy(io.Discard, there)
+			return here, nil
+		}})
+		defer b.Close(nil)
+		var ups []*upstream
+		for range 3 * mostKept {
+			up, err := b.get(t.Context(), nil, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ups = append(ups, up)
+		}
+		for _, up := range ups {
+			b.put(up)
+		}
+		for _, then := range []struct {
+			after time.Duration
+			left  int
+		}{{spareTimeout / 2, 3 * mostKept}, {2 * spareTimeout, mostKept}, {idleTimeout / 2, mostKept}, {idleTimeout, 0}} {
+			time.Sleep(then.after)
+			if all, idle := b.sizes(); all != then.left || idle != then.left {
+				t.Errorf("%v later: %d connections, %d idle, want %d", then.after, all, idle, then.left)
+			}
+		}
 	})
 }
 
