@@ -113,7 +113,5 @@ func (se *session) greet() {
 // flush writes what was said by a session that does not run.
 func (se *session) flush() {
 	lines, _, _ := se.take()
-	for _, l := range lines {
-		se.write(l)
-	}
+	se.writeAll(lines)
 }

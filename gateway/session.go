@@ -164,12 +164,10 @@ func (se *session) run() {
 			return
 		}
 		lines, dropped, leave := se.take()
-		for _, l := range lines {
-			se.write(l)
-		}
 		if dropped > 0 {
-			se.write(line{fmt.Sprintf("adit: %d lines dropped", dropped), true})
+			lines = append(lines, line{fmt.Sprintf("adit: %d lines dropped", dropped), true})
 		}
+		se.writeAll(lines)
 		if leave != nil {
 			leave()
 			return
@@ -185,14 +183,28 @@ func (se *session) take() (lines []line, dropped int, leave func()) {
 	return lines, dropped, leave
 }
 
-// write puts one line out. With a terminal, ssh shows stdout and stderr in
-// the same place, and lines end with a carriage return too.
-func (se *session) write(l line) {
+// writeAll puts lines out.
+func (se *session) writeAll(lines []line) {
+	for len(lines) > 0 {
+		lines = lines[se.write(lines):]
+	}
+}
+
+// write puts lines out as far as they go to the same place, all in one packet
+// if they fit, and returns how many. With a terminal, ssh shows stdout and stderr
+// in the same place, and lines end with a carriage return too.
+func (se *session) write(lines []line) (n int) {
 	var w io.Writer = se.s
-	if l.stderr {
+	if lines[0].stderr {
 		w = se.s.Stderr()
 	}
-	io.WriteString(w, terminal(se.s, l.text)+"\n")
+	var text strings.Builder
+	for n < len(lines) && lines[n].stderr == lines[0].stderr {
+		text.WriteString(terminal(se.s, lines[n].text) + "\n")
+		n++
+	}
+	io.WriteString(w, text.String())
+	return n
 }
 
 // terminal ends each line of text but the last as the session's kind wants.

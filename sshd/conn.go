@@ -110,10 +110,10 @@ func (c *Conn) serve() {
 	defer c.end()
 	c.sock.attach(&c.mux)
 	c.mux.take() // what came before the reader knew where to
-	c.goRun("announce", c.announceHostKeys)
 	c.mu.Lock()
 	c.watch = time.AfterFunc(c.srv.tick, c.look)
 	c.mu.Unlock()
+	c.announceHostKeys()
 	for {
 		e, ok := c.mux.events.pop()
 		if !ok {
