@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"io"
@@ -166,13 +167,8 @@ func TestSessionRequestAnswers(t *testing.T) {
 	go ssh.DiscardRequests(reqs)
 	said := make(chan string, 8)
 	go func() {
-		var buf [256]byte
-		for {
-			n, err := ch.Stderr().Read(buf[:])
-			if err != nil {
-				return
-			}
-			said <- string(buf[:n])
+		for lines := bufio.NewScanner(ch.Stderr()); lines.Scan(); {
+			said <- lines.Text()
 		}
 	}()
 	size := strings.Repeat("\x00\x00\x00\x50", 4)
@@ -204,7 +200,7 @@ func TestSessionRequestAnswers(t *testing.T) {
 		if got := within(t, heard); got != what {
 			t.Errorf("told of %q, want %q", got, what)
 		}
-		if got := within(t, said); got != "adit: no "+what+"\n" {
+		if got := within(t, said); got != "adit: no "+what {
 			t.Errorf("said %q", got)
 		}
 	}
