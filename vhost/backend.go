@@ -361,3 +361,22 @@ func (u *upstream) write(p []byte) error {
 func (u *upstream) send(p []byte) (int, error) {
 	return writeAll(u.conn, p, u.stall, &u.writeBy)
 }
+
+func (u *upstream) canBehind() bool {
+	_, ok := u.conn.(behindWriter)
+	return ok
+}
+
+// behindWriter is a connection that writes what stands behind room bytes of p.
+type behindWriter interface {
+	WriteBehind(p []byte, room int) (int, error)
+}
+
+// writeBehind is write without a copy. p is lost.
+func (u *upstream) writeBehind(p []byte, room int) error {
+	if err := extend(u.conn, u.stall, &u.writeBy); err != nil {
+		return err
+	}
+	_, err := u.conn.(behindWriter).WriteBehind(p, room)
+	return err
+}

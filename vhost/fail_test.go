@@ -209,7 +209,7 @@ func TestUnsolicited(t *testing.T) {
 		sent <- true
 		readHead(r)
 	})
-	g := front(t, o.addr)
+	g := front(t, o.addr, func(b *BackendOptions) { b.Dial = dialPlain(o.addr) }) // where what was sent has come
 	for range 3 {
 		c := g.dial()
 		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")

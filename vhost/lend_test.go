@@ -151,3 +151,9 @@ func (l *lending) Quiet() bool {
 }
 
 func (l *lending) CloseWrite() error { return l.Conn.(*net.TCPConn).CloseWrite() }
+
+// WriteBehind uses the room, as an SSH channel does.
+func (l *lending) WriteBehind(p []byte, room int) (int, error) {
+	clear(p[:room])
+	return l.Conn.Write(p[room:])
+}

@@ -37,6 +37,44 @@ func (p *pump) direct() packets {
 	return from
 }
 
+// behindSink is a sink that can send bytes from where they were read to, if
+// there is room before them: see WriteBehind of an SSH channel. All of p is lost.
+type behindSink interface {
+	canBehind() bool
+	writeBehind(p []byte, room int) error
+}
+
+// headroom is the room before them.
+const headroom = 16
+
+// behind returns the sink if what comes next of the body can be sent from where
+// it is read to, past the reader's buffer: as direct for the other way.
+func (p *pump) behind() behindSink {
+	to, ok := p.to.(behindSink)
+	b := p.body
+	if !ok || !to.canBehind() || p.chunked || b.state != stateLength || b.left < bigBuffer || p.from.err != nil || len(p.from.buffered()) > 0 {
+		return nil
+	}
+	return to
+}
+
+// passBehind reads once and sends that on. It never reads past the body.
+func (p *pump) passBehind(to behindSink) error {
+	buf := getBig()
+	defer putBuffer(buf)
+	n, err := p.from.conn.Read(buf[headroom:])
+	if n == 0 {
+		return err
+	}
+	p.from.err = err // as if they had come by fill
+	p.n += int64(p.body.count(n))
+	p.sent = true
+	if err := to.writeBehind(buf[:headroom+n], headroom); err != nil {
+		return &sinkError{err}
+	}
+	return nil
+}
+
 // pass sends packets on. What is behind the end of the body is not: it makes
 // the connection one that is not used again.
 func (p *pump) pass(got net.Buffers) error {

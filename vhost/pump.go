@@ -66,6 +66,8 @@ func (p *pump) more() error {
 				return err
 			}
 		}
+	} else if to := p.behind(); to != nil {
+		err = p.passBehind(to)
 	} else {
 		err = p.from.fill()
 	}
