@@ -37,7 +37,8 @@ func TestLend(t *testing.T) {
 			t.Fatal(l)
 		}
 	}
-	if !k.Recall() || k.Recall() {
+	eventually(t, "the loan is recalled, when the borrower has returned", k.Recall)
+	if k.Recall() {
 		t.Error("it was lent once")
 	}
 	io.WriteString(local, "three")
