@@ -133,9 +133,23 @@ func (cl *client) ended(t *Tunnel, cause error) {
 	if s := t.session.Load(); s != nil {
 		s.tunnelClosed(t, cause)
 	}
-	if (errors.Is(cause, errTakenOver) || errors.Is(cause, errNarrowed)) && cl.liveExcept(t) == 0 {
+	if last := cl.endsLast(t); last && (errors.Is(cause, errTakenOver) || errors.Is(cause, errNarrowed)) {
 		cl.finish(cause)
 	}
+}
+
+// endsLast notes that t has ended, and reports whether the connection has none
+// left that has not. Of tunnels that end at once the last one to ask hears so.
+func (cl *client) endsLast(t *Tunnel) bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	t.over.Store(true)
+	for other := range cl.tunnels {
+		if !other.over.Load() {
+			return false
+		}
+	}
+	return true
 }
 
 func (cl *client) liveTunnels() (live []*Tunnel) {
