@@ -151,7 +151,7 @@ func (g *Gateway) onItsWay(t *Tunnel) string {
 // goroutines.
 func (g *Gateway) certNews(host string, err error) {
 	for _, cl := range g.allClients() {
-		for _, t := range cl.liveTunnels() {
+		for _, t := range cl.live() {
 			if t.kind == kindHTTP && covers(host, g.hostOf(t.name)) {
 				g.tellNews(t, err)
 			}

@@ -152,17 +152,6 @@ func (cl *client) endsLast(t *Tunnel) bool {
 	return true
 }
 
-func (cl *client) liveTunnels() (live []*Tunnel) {
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	for t := range cl.tunnels {
-		if t.live.Load() {
-			live = append(live, t)
-		}
-	}
-	return live
-}
-
 // live lists the connection's live tunnels.
 func (cl *client) live() (all []*Tunnel) {
 	cl.mu.Lock()
