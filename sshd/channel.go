@@ -101,7 +101,7 @@ func (k *Channel) packet(p []byte) error {
 	case msgChannelAdjust:
 		return k.widen(p)
 	case msgChannelEOF:
-		k.ends(&k.gotEOF)
+		k.peerEnded()
 	case msgChannelClose:
 		k.peerClosed()
 	case msgChannelRequest:
@@ -177,11 +177,11 @@ func (k *Channel) widen(p []byte) error {
 	return nil
 }
 
-// ends notes one kind of end.
-func (k *Channel) ends(what *bool) {
+// peerEnded takes the end of the client's data.
+func (k *Channel) peerEnded() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	*what = true
+	k.gotEOF = true
 	k.wake()
 }
 
@@ -277,7 +277,7 @@ func (k *Channel) announceLater(more int64) {
 // deadline has passed. k.mu is held.
 func (k *Channel) await() {
 	k.waiting = true
-	for k.unread == 0 && !k.gotEOF && !k.gotClose && !k.cut && !k.closed && !k.late {
+	for k.unread == 0 && !k.ended() && !k.late {
 		k.came.Wait()
 	}
 	k.waiting = false
@@ -367,7 +367,7 @@ type Borrower = func(p []byte, end error) (n int, more bool)
 func (k *Channel) Lend(f Borrower) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.unread > 0 || k.gotEOF || k.over() {
+	if k.unread > 0 || k.ended() {
 		return false
 	}
 	k.lent = f
@@ -411,7 +411,7 @@ func (k *Channel) unlocked(f Borrower, p []byte, end error) (n int, more bool) {
 // endLoan tells the borrower of an end, unless it is being called. k.mu is
 // held.
 func (k *Channel) endLoan() {
-	if k.lent != nil && !k.lending && (k.gotEOF || k.over()) {
+	if k.lent != nil && !k.lending && k.ended() {
 		k.told = true
 		k.lend(nil, k.end())
 	}
@@ -430,11 +430,14 @@ func (k *Channel) WaitRead() {
 func (k *Channel) Quiet() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.unread == 0 && !k.gotEOF && !k.over() && !k.conn.sock.dead.Load()
+	return k.unread == 0 && !k.ended() && !k.conn.sock.dead.Load()
 }
 
 // over reports whether nothing can be sent any more. k.mu is held.
 func (k *Channel) over() bool { return k.closed || k.gotClose || k.cut }
+
+// ended reports whether nothing more will arrive. k.mu is held.
+func (k *Channel) ended() bool { return k.gotEOF || k.over() }
 
 // send sends one message of the channel, unless its close was sent before.
 func (k *Channel) send(p []byte) error {

@@ -326,7 +326,7 @@ func TestServiceRefuses(t *testing.T) {
 }
 
 // A client that never answers an open costs each visitor ten seconds, and all
-// of them no more than maxOpening goroutines.
+// of them no more than maxChannels goroutines.
 func TestOpensWithoutAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts, dial := streaming(t)
@@ -343,12 +343,12 @@ func TestOpensWithoutAnswer(t *testing.T) {
 			for range c.chans {
 			}
 		}()
-		errs := make(chan error, maxOpening+10)
-		for range maxOpening + 10 {
+		errs := make(chan error, maxChannels+10)
+		for range maxChannels + 10 {
 			go func() { _, err := dial(); errs <- err }()
 		}
 		refused := 0
-		for range maxOpening + 10 {
+		for range maxChannels + 10 {
 			if err := <-errs; errors.Is(err, ErrBusy) {
 				refused++
 			}

@@ -37,7 +37,6 @@ type mux struct {
 	mu       sync.Mutex // guards what follows; no channel's is taken under it
 	channels []*Channel // by our number; nil: free
 	free     []uint32   // the numbers that are
-	used     int        // those that are not
 	live     int        // forwarded channels not closed on this side
 	askers   []chan bool
 	ended    bool
@@ -321,10 +320,9 @@ func (m *mux) channel(id uint32) *Channel {
 func (m *mux) add(k *Channel) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ended || m.used >= maxNumbers || k.requests == nil && m.live >= maxChannels {
+	if m.ended || len(m.channels)-len(m.free) >= maxNumbers || k.requests == nil && m.live >= maxChannels {
 		return false
 	}
-	m.used++
 	if k.requests == nil {
 		m.live++
 	}
@@ -345,7 +343,6 @@ func (m *mux) remove(k *Channel) {
 	if m.channels[k.id] == k {
 		m.channels[k.id] = nil
 		m.free = append(m.free, k.id)
-		m.used--
 	}
 }
 
@@ -367,7 +364,7 @@ func (m *mux) liveCount() int {
 func (m *mux) all() []*Channel {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := make([]*Channel, 0, m.used)
+	all := make([]*Channel, 0, len(m.channels)-len(m.free))
 	for _, k := range m.channels {
 		if k != nil {
 			all = append(all, k)

@@ -28,11 +28,9 @@ const (
 	// maxForwards is how many forwards sshd keeps for one connection; the
 	// Handler refuses earlier and with a sentence.
 	maxForwards = 64
-	// maxChannels is how many forwarded channels a connection may have open
-	// at once: each may hold a window of 2 MiB.
+	// maxChannels is how many forwarded channels a connection may have at
+	// once, open or waiting for the client's answer: each may hold a window of 2 MiB.
 	maxChannels = 1024
-	// maxOpening is how many channel opens may wait for the client's answer.
-	maxOpening = maxChannels
 	// maxOpensPerTick cuts a client that floods us with channel opens or
 	// global requests: so many in one liveness tick.
 	maxOpensPerTick = 2000
