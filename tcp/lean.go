@@ -58,15 +58,8 @@ func (d *lean) arrived(p []byte, end error) (n int, more bool) {
 // catchUp copies until there is nothing to wait for.
 func (d *lean) catchUp() {
 	for {
-		var room [atOnce][]byte
-		got, err := d.from.ReadBuffers(room[:0])
-		if len(got) > 0 {
-			n, werr := d.s.writePackets(d.dst, got)
-			d.s.fromB += n
-			if werr != nil {
-				err = werr
-			}
-		}
+		n, err := d.s.passPackets(d.dst, d.from)
+		d.s.fromB += n
 		switch {
 		case err == io.EOF:
 			d.end(d.s.over(d.dst))

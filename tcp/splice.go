@@ -141,22 +141,29 @@ func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
 // they go out as they are, several in one writev.
 func (s *splice) relayPackets(dst *net.TCPConn, src packets) (n int64, err error) {
 	for {
-		var room [atOnce][]byte
-		got, rerr := src.ReadBuffers(room[:0])
-		if len(got) > 0 {
-			w, werr := s.writePackets(dst, got)
-			n += w
-			if werr != nil {
-				return n, werr
-			}
-		}
-		if rerr == io.EOF {
+		w, err := s.passPackets(dst, src)
+		n += w
+		if err == io.EOF {
 			return n, nil
 		}
-		if rerr != nil {
-			return n, rerr
+		if err != nil {
+			return n, err
 		}
 	}
+}
+
+// passPackets reads once and writes that.
+func (s *splice) passPackets(dst net.Conn, src packets) (n int64, err error) {
+	var room [atOnce][]byte
+	got, err := src.ReadBuffers(room[:0])
+	if len(got) == 0 {
+		return 0, err
+	}
+	n, werr := s.writePackets(dst, got)
+	if werr != nil {
+		err = werr
+	}
+	return n, err
 }
 
 func (s *splice) writePackets(dst net.Conn, packets net.Buffers) (n int64, err error) {
