@@ -51,8 +51,9 @@ type BackendOptions struct {
 	// bytes it was sent. 0: 60 s.
 	StallTimeout time.Duration
 	// Observe is called after each exchange, on the visitor's goroutine or on
-	// that which has read the answer: it must not block. The Exchange is used again; copy what is to be kept.
-	// nil: nobody observes, and nothing is gathered.
+	// that which has read the answer: it must not block. The Exchange is used
+	// again; copy what is to be kept. nil: nobody observes, and nothing is
+	// gathered.
 	Observe func(*Exchange)
 }
 
@@ -362,17 +363,13 @@ func (u *upstream) send(p []byte) (int, error) {
 	return writeAll(u.conn, p, u.stall, &u.writeBy)
 }
 
-func (u *upstream) canBehind() bool {
-	_, ok := u.conn.(behindWriter)
-	return ok
-}
-
-// behindWriter is a connection that writes what stands behind room bytes of p.
+// behindWriter is a connection that can send what stands behind room bytes of
+// p from where it is: see WriteBehind of an SSH channel. All of p is lost.
 type behindWriter interface {
 	WriteBehind(p []byte, room int) (int, error)
 }
 
-// writeBehind is write without a copy. p is lost.
+// writeBehind is write without a copy, for a connection that can do that.
 func (u *upstream) writeBehind(p []byte, room int) error {
 	if err := extend(u.conn, u.stall, &u.writeBy); err != nil {
 		return err

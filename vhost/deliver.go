@@ -94,7 +94,7 @@ func (x *exchange) deliver() error {
 	if x.resp.status == 101 {
 		return x.switchOver()
 	}
-	d := delivery{old: x.req.old, keep: x.keepAfter(), framed: x.v.framed, domain: x.v.r.CookieDomain, altSvc: x.v.altSvc}
+	d := x.delivery()
 	x.keep = d.keeps(&x.resp)
 	x.seen.Status = x.resp.status
 	reusable, chunked := x.resp.reusable(), d.chunks(&x.resp)
@@ -113,6 +113,11 @@ func (x *exchange) deliver() error {
 	}
 	x.finish(reusable)
 	return nil
+}
+
+// delivery is how a response goes to the exchange's visitor.
+func (x *exchange) delivery() delivery {
+	return delivery{old: x.req.old, keep: x.keepAfter(), framed: x.v.framed, domain: x.v.r.CookieDomain, altSvc: x.v.altSvc}
 }
 
 // keepAfter reports whether the visitor's connection goes on after the

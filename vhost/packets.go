@@ -37,29 +37,26 @@ func (p *pump) direct() packets {
 	return from
 }
 
-// behindSink is a sink that can send bytes from where they were read to, if
-// there is room before them: see WriteBehind of an SSH channel. All of p is lost.
-type behindSink interface {
-	canBehind() bool
-	writeBehind(p []byte, room int) error
-}
-
-// headroom is the room before them.
+// headroom is the room before bytes that are sent from where they were read to.
 const headroom = 16
 
-// behind returns the sink if what comes next of the body can be sent from where
-// it is read to, past the reader's buffer: as direct for the other way.
-func (p *pump) behind() behindSink {
-	to, ok := p.to.(behindSink)
+// behind returns where the body goes if what comes next of it can be sent from
+// where it is read to, past the reader's buffer: as direct for the other way.
+func (p *pump) behind() *upstream {
+	to, ok := p.to.(*upstream)
+	if !ok {
+		return nil
+	}
+	_, can := to.conn.(behindWriter)
 	b := p.body
-	if !ok || !to.canBehind() || p.chunked || b.state != stateLength || b.left < bigBuffer || p.from.err != nil || len(p.from.buffered()) > 0 {
+	if !can || p.chunked || b.state != stateLength || b.left < bigBuffer || p.from.err != nil || len(p.from.buffered()) > 0 {
 		return nil
 	}
 	return to
 }
 
 // passBehind reads once and sends that on. It never reads past the body.
-func (p *pump) passBehind(to behindSink) error {
+func (p *pump) passBehind(to *upstream) error {
 	buf := getBig()
 	defer putBuffer(buf)
 	n, err := p.from.conn.Read(buf[headroom:])

@@ -178,7 +178,7 @@ func (x *exchange) compose(data []byte) bool {
 	if err != nil || end == 0 || x.resp.parse(data[:end], x.req.method == "HEAD") != nil {
 		return false
 	}
-	d := delivery{keep: x.keepAfter(), domain: x.v.r.CookieDomain, altSvc: x.v.altSvc}
+	d := x.delivery()
 	if x.resp.status < 200 || !x.resp.reusable() || !d.keeps(&x.resp) {
 		return false
 	}

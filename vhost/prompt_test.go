@@ -1,7 +1,6 @@
 package vhost
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -31,28 +30,18 @@ func sizedOrigin(t testing.TB) string {
 // gives each of them whole and in its turn.
 func TestPromptAnswers(t *testing.T) {
 	g := front(t, sizedOrigin(t))
-	c, err := net.Dial("tcp", g.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	r := bufio.NewReader(c)
+	c := g.dial()
 	before := promptly.Load()
 	for i := range 100 {
 		size := []int{0, 1, 1000, 5000, 20000, 40000, 300000}[i%7]
 		method, query := []string{"GET", "GET", "HEAD"}[i%3], []string{"", "?chunked"}[i/7%2]
-		fmt.Fprintf(c, "%s /%d%s HTTP/1.1\r\nHost: a.gw.example.com\r\n\r\n", method, size, query)
-		res, err := http.ReadResponse(r, &http.Request{Method: method})
-		if err != nil {
-			t.Fatalf("%s %d%s: %v", method, size, query, err)
-		}
-		b, err := io.ReadAll(res.Body)
+		c.send("%s /%d%s HTTP/1.1\r\nHost: a.gw.example.com\r\n\r\n", method, size, query)
 		want := size
 		if method == "HEAD" {
 			want = 0
 		}
-		if err != nil || len(b) != want {
-			t.Fatalf("%s %d%s: %d bytes, %v", method, size, query, len(b), err)
+		if _, b := c.response(method); len(b) != want {
+			t.Fatalf("%s %d%s: %d bytes", method, size, query, len(b))
 		}
 	}
 	if n := promptly.Load() - before; n < 30 {
@@ -71,24 +60,15 @@ func TestPromptPipelined(t *testing.T) {
 		}
 		io.WriteString(w, r.URL.Path)
 	}))
-	c, err := net.Dial("tcp", g.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := g.dial()
 	request := "GET /%d HTTP/1.1\r\nHost: a.gw.example.com\r\n\r\n"
-	fmt.Fprintf(c, request, 1)
+	c.send(request, 1)
 	<-asked
-	fmt.Fprintf(c, request, 2)
+	c.send(request, 2)
 	close(go1)
-	r := bufio.NewReader(c)
 	for _, want := range []string{"/1", "/2"} {
-		res, err := http.ReadResponse(r, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b, err := io.ReadAll(res.Body); string(b) != want || err != nil {
-			t.Fatalf("%q, %v; want %q", b, err, want)
+		if _, b := c.response("GET"); b != want {
+			t.Fatalf("%q, want %q", b, want)
 		}
 	}
 }
@@ -96,30 +76,21 @@ func TestPromptPipelined(t *testing.T) {
 // A visitor that takes its answers slowly gets every byte of them.
 func TestPromptToASlowVisitor(t *testing.T) {
 	g := front(t, sizedOrigin(t))
-	c, err := net.Dial("tcp", g.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	c.(*net.TCPConn).SetReadBuffer(64 << 10)
+	c := g.dial()
+	c.Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
 	const requests, size = 300, 30000
 	go func() {
 		for range requests {
-			if _, err := fmt.Fprintf(c, "GET /%d HTTP/1.1\r\nHost: a.gw.example.com\r\n\r\n", size); err != nil {
+			if _, err := fmt.Fprintf(c.Conn, "GET /%d HTTP/1.1\r\nHost: a.gw.example.com\r\n\r\n", size); err != nil {
 				return
 			}
 			time.Sleep(time.Millisecond) // so that they come one by one, as far as that goes
 		}
 	}()
-	r := bufio.NewReader(c)
 	time.Sleep(200 * time.Millisecond) // until the answers have nowhere to go
 	for i := range requests {
-		res, err := http.ReadResponse(r, nil)
-		if err != nil {
-			t.Fatal(i, err)
-		}
-		if b, err := io.ReadAll(res.Body); len(b) != size || err != nil {
-			t.Fatal(i, len(b), err)
+		if _, b := c.response("GET"); len(b) != size {
+			t.Fatal(i, len(b))
 		}
 	}
 }
@@ -128,14 +99,10 @@ func TestPromptToASlowVisitor(t *testing.T) {
 // asked.
 func TestPromptToAHalfClosedVisitor(t *testing.T) {
 	g := front(t, sizedOrigin(t))
-	c, err := net.Dial("tcp", g.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	io.WriteString(c, "GET /10 HTTP/1.1\r\nHost: a.gw.example.com\r\n\r\n")
-	c.(*net.TCPConn).CloseWrite()
-	if b, err := io.ReadAll(c); !strings.HasSuffix(string(b), "\r\n\r\naaaaaaaaaa") || err != nil {
+	c := g.dial()
+	c.send("GET /10 HTTP/1.1\r\nHost: a.gw.example.com\r\n\r\n")
+	c.Conn.(*net.TCPConn).CloseWrite()
+	if b, err := io.ReadAll(c.Conn); !strings.HasSuffix(string(b), "\r\n\r\naaaaaaaaaa") || err != nil {
 		t.Errorf("%q, %v", b, err)
 	}
 }
@@ -144,20 +111,11 @@ func TestPromptToAHalfClosedVisitor(t *testing.T) {
 // its next request is answered as the first.
 func TestPromptThenIdle(t *testing.T) {
 	g := front(t, sizedOrigin(t))
-	c, err := net.Dial("tcp", g.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	r := bufio.NewReader(c)
+	c := g.dial()
 	for range 3 {
-		io.WriteString(c, "GET /10 HTTP/1.1\r\nHost: a.gw.example.com\r\n\r\n")
-		res, err := http.ReadResponse(r, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b, err := io.ReadAll(res.Body); len(b) != 10 || err != nil {
-			t.Fatal(len(b), err)
+		c.send("GET /10 HTTP/1.1\r\nHost: a.gw.example.com\r\n\r\n")
+		if _, b := c.response("GET"); len(b) != 10 {
+			t.Fatal(len(b))
 		}
 		time.Sleep(3 * lull) // the visitor's goroutine is roused meanwhile
 		if _, idle := g.backend.sizes(); idle != 1 {
