@@ -5,6 +5,8 @@ import (
 	"net"
 	"slices"
 	"sync"
+
+	"adit/tcp"
 )
 
 const (
@@ -39,11 +41,18 @@ func (j *joiner) write(nc net.Conn, p []byte) (int, error) {
 	if j.held == nil {
 		return nc.Write(p)
 	}
-	both := net.Buffers{*j.held, p}
-	n, err := both.WriteTo(nc)
+	n, err := writeBoth(nc, net.Buffers{*j.held, p})
 	heldParts.Put(j.held)
 	j.held = nil
 	return int(max(n-libraryBuffer, 0)), err
+}
+
+// writeBoth takes one system call where nc is a socket.
+func writeBoth(nc net.Conn, parts net.Buffers) (int64, error) {
+	if s, ok := tcp.SocketOf(nc); ok {
+		return s.WriteBuffers(&parts)
+	}
+	return parts.WriteTo(nc)
 }
 
 // first is the beginning of a packet.

@@ -16,7 +16,7 @@ const notSentLowAt = 32 << 10
 // tune sets the options of an SSH connection's socket. They only help, so an
 // error changes nothing.
 func tune(nc net.Conn) {
-	tc, ok := tcp.Socket(nc)
+	tc, ok := tcp.SocketOf(nc)
 	if !ok {
 		return
 	}

@@ -1,9 +1,6 @@
 package tcp
 
-import (
-	"io"
-	"net"
-)
+import "io"
 
 // lender is a source that can do without a reader: see Lend of an SSH channel.
 type lender interface {
@@ -18,21 +15,18 @@ type lender interface {
 type lean struct {
 	s    *splice
 	from lender
-	dst  *net.TCPConn
-	to   *Trial
+	dst  *Socket
+	sent int64 // bytes, without those that catchUp has copied
 }
 
 // lean begins the direction; false: there must be a goroutine for it.
 func (s *splice) lean() bool {
 	from, ok1 := s.b.(lender)
-	dst, ok2 := Socket(s.a)
+	dst, ok2 := SocketOf(s.a)
 	if !ok1 || !ok2 {
 		return false
 	}
-	d := &lean{s: s, from: from, dst: dst, to: NewTrial(dst)}
-	if d.to == nil {
-		return false
-	}
+	d := &lean{s: s, from: from, dst: dst}
 	if !from.Lend(d.arrived) {
 		go d.catchUp()
 	}
@@ -48,7 +42,8 @@ func (d *lean) arrived(p []byte, end error) (n int, more bool) {
 	case end != nil:
 		go d.end(end) // which says goodbye to b, too
 	default:
-		if n = d.to.Write(p); n < len(p) {
+		n = d.dst.TryWrite(p)
+		if d.sent += int64(n); n < len(p) {
 			go d.catchUp()
 		}
 	}
@@ -78,6 +73,6 @@ func (d *lean) end(err error) {
 	if err != nil {
 		d.s.fail(err)
 	}
-	d.s.fromB += d.to.total
+	d.s.fromB += d.sent
 	d.s.wait.Done()
 }

@@ -25,7 +25,7 @@ func TestKeepalive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	raw, err := c.(*net.TCPConn).SyscallConn()
+	raw, err := c.(*Socket).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -209,21 +209,6 @@ func (p *Peeked) Read(b []byte) (int, error) {
 // NetConn returns the connection below, whose first bytes are gone.
 func (p *Peeked) NetConn() net.Conn { return p.Conn }
 
-// Socket returns the TCP connection that c is, or that it looks at the first
-// bytes of: what is written to c goes there as it is. ok is false if there is
-// none. Reading is for c alone.
-func Socket(c net.Conn) (t *net.TCPConn, ok bool) {
-	for {
-		p, peeked := c.(*Peeked)
-		if !peeked {
-			break
-		}
-		c = p.Conn
-	}
-	t, ok = c.(*net.TCPConn)
-	return t, ok
-}
-
 // CloseWrite ends the sending direction, or returns errors.ErrUnsupported if
 // the connection below cannot do that.
 func (p *Peeked) CloseWrite() error {

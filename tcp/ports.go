@@ -60,14 +60,14 @@ const keepalivePause, keepaliveProbes = 15 * time.Second, 9
 
 // Listen opens one port on each of hosts ("" is all addresses). A host that
 // this machine has no address family for is passed over, as long as one is
-// left. The caller owns the listeners.
+// left. The caller owns the listeners, whose connections are [Socket]s.
 func Listen(hosts []string, port int) ([]net.Listener, error) {
 	var lns []net.Listener
 	var first error
 	for _, h := range hosts {
 		ln, err := listener.Listen(context.Background(), "tcp", net.JoinHostPort(h, strconv.Itoa(port)))
 		if err == nil {
-			lns = append(lns, ln)
+			lns = append(lns, sockets{ln})
 			continue
 		}
 		if !noSuchAddress(err) {

@@ -82,7 +82,7 @@ func TestReadProxy(t *testing.T) {
 			if rest, err := io.ReadAll(c); string(rest) != "PROXY and the rest" || err != nil {
 				t.Errorf("%s by %d: then %q, %v", name, size, rest, err)
 			}
-			if s, ok := Socket(c); !ok || s != server {
+			if s, ok := SocketOf(c); !ok || s.TCPConn != server {
 				t.Errorf("%s: below is %v", name, s)
 			}
 		}

@@ -81,7 +81,7 @@ func (s *splice) copy(dst, src net.Conn) (n int64) {
 
 // over half-closes dst, for which there is no more.
 func (s *splice) over(dst net.Conn) error {
-	_, socket := Socket(dst)
+	_, socket := SocketOf(dst)
 	if last := s.ended.Add(1) == 2; last && socket {
 		return nil
 	}
@@ -111,7 +111,7 @@ const atOnce = 16
 // relay is the copy loop. A buffer is held only while bytes flow.
 func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
 	if p, ok := src.(packets); ok {
-		if t, ok := Socket(dst); ok {
+		if t, ok := SocketOf(dst); ok {
 			return s.relayPackets(t, p)
 		}
 	}
@@ -139,7 +139,7 @@ func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
 
 // relayPackets is relay for a source that has its packets in memory already:
 // they go out as they are, several in one writev.
-func (s *splice) relayPackets(dst *net.TCPConn, src packets) (n int64, err error) {
+func (s *splice) relayPackets(dst *Socket, src packets) (n int64, err error) {
 	for {
 		w, err := s.passPackets(dst, src)
 		n += w
@@ -153,7 +153,7 @@ func (s *splice) relayPackets(dst *net.TCPConn, src packets) (n int64, err error
 }
 
 // passPackets reads once and writes that.
-func (s *splice) passPackets(dst net.Conn, src packets) (n int64, err error) {
+func (s *splice) passPackets(dst *Socket, src packets) (n int64, err error) {
 	var room [atOnce][]byte
 	got, err := src.ReadBuffers(room[:0])
 	if len(got) == 0 {
@@ -166,12 +166,12 @@ func (s *splice) passPackets(dst net.Conn, src packets) (n int64, err error) {
 	return n, err
 }
 
-func (s *splice) writePackets(dst net.Conn, packets net.Buffers) (n int64, err error) {
+func (s *splice) writePackets(dst *Socket, packets net.Buffers) (n int64, err error) {
 	for {
 		if err := s.extend(dst); err != nil {
 			return n, err
 		}
-		w, err := packets.WriteTo(dst)
+		w, err := dst.WriteBuffers(&packets)
 		n += w
 		if !slow(w, err) {
 			return n, err
@@ -232,11 +232,9 @@ func readerOf(c net.Conn) reader {
 			c.WaitRead()
 			return readInto(c.(net.Conn))
 		}
-	case *net.TCPConn:
-		if raw, err := c.SyscallConn(); err == nil {
-			if r := rawReader(raw); r != nil {
-				return r
-			}
+	case *net.TCPConn, *Socket:
+		if s, ok := SocketOf(c); ok {
+			return s.reader()
 		}
 	}
 	return func() (*[]byte, int, error) { return readInto(c) }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"adit/tcp"
 )
 
 // Dial opens one stream to the local service for a visitor at the given
@@ -193,6 +195,17 @@ func (b *Backend) get(ctx context.Context, visitor net.Addr, fresh bool) (*upstr
 		b.drop(up)
 	}
 	return b.dial(ctx, visitor)
+}
+
+// quiet reports whether nothing has arrived on an idle connection, neither bytes
+// that no request asked for nor its end, if the connection can say so. Nobody
+// waits for that while it is idle, so it is asked before the next use.
+func quiet(c net.Conn) bool {
+	if q, ok := c.(interface{ Quiet() bool }); ok {
+		return q.Quiet()
+	}
+	s, ok := tcp.SocketOf(c)
+	return !ok || s.Quiet()
 }
 
 // pop takes the newest idle connection; nil if there is none.

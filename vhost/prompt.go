@@ -2,7 +2,6 @@ package vhost
 
 import (
 	"errors"
-	"net"
 	"sync"
 	"sync/atomic"
 
@@ -37,8 +36,8 @@ const (
 // meet.
 type prompt struct {
 	v      *visitor
-	sock   *tcp.Trial // nil: not looked for yet, or there is none
-	none   bool       // there is none
+	sock   *tcp.Socket // nil: not looked for yet, or there is none
+	none   bool        // there is none
 	roused atomic.Bool
 
 	mu      sync.Mutex // guards the rest
@@ -84,8 +83,8 @@ func (x *exchange) lender() lender {
 // closely when it is first asked.
 func (p *prompt) ready() bool {
 	if p.sock == nil && !p.none {
-		if t, ok := p.v.conn.(*net.TCPConn); ok {
-			p.sock = tcp.NewTrial(t)
+		if _, peeked := p.v.conn.(*tcp.Peeked); !peeked {
+			p.sock, _ = tcp.SocketOf(p.v.conn)
 		}
 		p.none = p.sock == nil
 		p.decided.L = &p.mu
@@ -158,7 +157,7 @@ func (p *prompt) arrived(data []byte, end error) (n int, more bool) {
 
 // send sends the answer, and ends the exchange if the socket has taken it.
 func (p *prompt) send() (state int32) {
-	sent := p.sock.Write(p.x.out)
+	sent := p.sock.TryWrite(p.x.out)
 	if p.rest = p.x.out[sent:]; len(p.rest) == 0 && p.x.over() {
 		return promptDone
 	}
