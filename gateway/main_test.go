@@ -87,6 +87,12 @@ func config(dir string) Config {
 // start runs a gateway on dir until the test ends or it is stopped.
 func start(t testing.TB, dir string, change ...func(*Config)) *running {
 	t.Helper()
+	return run(t, dir, opened(t, dir, change...))
+}
+
+// opened is a gateway that does not run yet.
+func opened(t testing.TB, dir string, change ...func(*Config)) *Gateway {
+	t.Helper()
 	cfg := config(dir)
 	for _, f := range change {
 		f(&cfg)
@@ -95,6 +101,10 @@ func start(t testing.TB, dir string, change ...func(*Config)) *running {
 	if err != nil {
 		t.Fatal("New:", err)
 	}
+	return g
+}
+
+func run(t testing.TB, dir string, g *Gateway) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }()

@@ -81,8 +81,9 @@ func TestRestartedLongAgo(t *testing.T) {
 	g.login("ann").forward("blog", 80)
 	g.served("blog", "ann")
 	g.stop()
-	g = start(t, dir, func(c *Config) { c.Park = time.Hour })
-	g.started = g.started.Add(-time.Minute)
+	old := opened(t, dir, func(c *Config) { c.Park = time.Hour })
+	old.started = old.started.Add(-time.Minute)
+	g = run(t, dir, old)
 	g.away("blog")
 }
 

@@ -30,8 +30,11 @@ type socket struct {
 	join atomic.Pointer[joiner] // nil: packets are not known by their length
 
 	mux  atomic.Pointer[mux] // set when the client has logged in
-	kept *[]byte             // Read's own, as the next
+	kept *[]byte             // Read's own, as the next ones
 	rest []byte              // what is left of kept
+	in   flow
+
+	out flow // Write's
 }
 
 func (s *socket) Read(p []byte) (int, error) {
@@ -83,6 +86,7 @@ const (
 func (s *socket) read(p []byte) (n int, err error) {
 	if len(s.rest) == 0 {
 		n, err = s.Conn.Read(p)
+		s.in.moved(n, n < len(p))
 		if len(p) <= libraryBuffer && n > fillBytes {
 			s.keep(p[fillBytes:n])
 			n = fillBytes
@@ -150,6 +154,7 @@ func (s *socket) Write(p []byte) (int, error) {
 	s.writes.Add(1)
 	n, err := s.pass(p)
 	s.finished.Add(1)
+	s.out.moved(n, false)
 	return n, err
 }
 
