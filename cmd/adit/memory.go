@@ -2,12 +2,10 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
-	"time"
 )
 
 const (
@@ -26,10 +24,9 @@ const (
 	// collections come more often again.
 	gcHeadroom = 0.7
 
-	// memoryTick is how often the traffic is looked at, by what was allocated
-	// for it. A tick from busyBytes on is busy, one below quietBytes quiet;
-	// one from bulkBytes on (200 MB/s) can be nothing but traffic.
-	memoryTick = 250 * time.Millisecond
+	// Traffic is known by what is allocated for it in a tick. One from
+	// busyBytes on is busy, one below quietBytes quiet; one from bulkBytes on
+	// (200 MB/s) can be nothing but traffic.
 	bulkBytes  = 48 << 20
 	busyBytes  = 8 << 20
 	quietBytes = 512 << 10
@@ -65,41 +62,35 @@ func limitMemory() {
 	}
 }
 
-// tendMemory lets the collector follow the traffic until ctx ends, where
-// limitMemory has laid the floor, and gives memory back after a burst: the
-// garbage of a thousand logins would otherwise stay until the next
-// collection, which on a quiet gateway is minutes away.
-func tendMemory(ctx context.Context) {
-	tick := time.NewTicker(memoryTick)
-	defer tick.Stop()
-	var m tending
-	for before := allocated(); ; before = allocated() {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		percent, trim := m.look(allocated() - before)
-		if percent != 0 && floor != nil {
-			debug.SetGCPercent(percent)
-		}
-		if trim {
-			debug.FreeOSMemory()
-		}
-	}
+// memory lets the collector follow the traffic, where limitMemory has laid the
+// floor, and gives memory back after a burst: the garbage of a thousand logins
+// would otherwise stay until the next collection, which on a quiet gateway is
+// minutes away.
+type memory struct {
+	before uint64 // allocated, at the last tick
+	busy   bool   // the collector is set to busyPercent
+	run    int    // ticks in a row that spoke for the other setting
+	quiet  int    // quiet ticks in a row
+	due    int    // times that memory is still to be given back
 }
 
-// tending is what tendMemory remembers from tick to tick.
-type tending struct {
-	busy  bool // the collector is set to busyPercent
-	run   int  // ticks in a row that spoke for the other setting
-	quiet int  // quiet ticks in a row
-	due   int  // times that memory is still to be given back
+func newMemory() *memory { return &memory{before: allocated()} }
+
+func (m *memory) tick() {
+	now := allocated()
+	percent, trim := m.look(now - m.before)
+	m.before = now
+	if percent != 0 && floor != nil {
+		debug.SetGCPercent(percent)
+	}
+	if trim {
+		debug.FreeOSMemory()
+	}
 }
 
 // look takes a tick in which so many bytes were allocated. percent is the
 // collector's new target, 0 for no change; trim says to give memory back.
-func (m *tending) look(bytes uint64) (percent int, trim bool) {
+func (m *memory) look(bytes uint64) (percent int, trim bool) {
 	if m.run++; bytes >= busyBytes == m.busy {
 		m.run = 0
 	}

@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// TestTending: traffic makes the collector lazy and its end makes it keen
+// TestMemory: traffic makes the collector lazy and its end makes it keen
 // again, a burst does neither, and memory goes back in the lull after either.
-func TestTending(t *testing.T) {
-	var m tending
+func TestMemory(t *testing.T) {
+	var m memory
 	feed := func(bytes uint64, ticks int) (percents []int, trimmed int) {
 		for range ticks {
 			percent, trim := m.look(bytes)

@@ -85,7 +85,7 @@ func (s *server) serve() error {
 	defer stop()
 	done := make(chan error, 1)
 	go s.runGateway(ctx, done)
-	go tendMemory(ctx)
+	go tend(ctx)
 	for {
 		select {
 		case err := <-done:

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestProcessors: all of them come into use as soon as those in use are, and go
+// by halves when they are not.
+func TestProcessors(t *testing.T) {
+	p := processors{most: 6}
+	n := 6
+	for _, step := range []struct {
+		what  string
+		busy  float64
+		ticks int
+		want  []int // the numbers they change to
+	}{
+		{"a start", 5.9, 1, nil},
+		{"a lull", 0, 20, []int{3, 1}},
+		{"a little", 0.84, 20, nil},
+		{"more", 0.85, 1, []int{6}},
+		{"the same", 0.85, 20, []int{3}},
+		{"less", 0.7, calmTicks, []int{1}},
+		{"much", 1, 1, []int{6}},
+		{"pauses", 0, calmTicks - 1, nil},
+		{"and more", 3, 1, nil},
+		{"pauses again", 0, calmTicks - 1, nil},
+		{"an end", 0, 1, []int{3}},
+	} {
+		var got []int
+		for range step.ticks {
+			if next := p.look(n, step.busy); next != n {
+				got, n = append(got, next), next
+			}
+		}
+		if !slices.Equal(got, step.want) {
+			t.Errorf("%s: %v, want %v", step.what, got, step.want)
+		}
+	}
+}
+
+// TestProcessorsFollow: the runtime's number does, both ways.
+func TestProcessorsFollow(t *testing.T) {
+	if _, ok := cpuTime(); !ok {
+		t.Skip("the CPU time is not known here")
+	}
+	t.Setenv("GOMAXPROCS", "")
+	runtime.GOMAXPROCS(2)
+	defer runtime.SetDefaultGOMAXPROCS()
+	p := newProcessors()
+	for range calmTicks {
+		p.at = time.Now().Add(-time.Hour) // in which next to nothing was used
+		p.tick()
+	}
+	if n := runtime.GOMAXPROCS(0); n != 1 {
+		t.Errorf("%d when nothing is to do", n)
+	}
+	p.used -= time.Hour
+	p.tick()
+	if n := runtime.GOMAXPROCS(0); n != p.most {
+		t.Errorf("%d of %d when one is busy", n, p.most)
+	}
+
+	t.Setenv("GOMAXPROCS", "2")
+	if p := newProcessors(); p.most != 0 {
+		t.Errorf("%d, though it has been said", p.most)
+	}
+}

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// tickTime is how often the traffic is looked at.
+const tickTime = 250 * time.Millisecond
+
+// tend lets what the runtime is set to follow the traffic until ctx ends.
+func tend(ctx context.Context) {
+	tick := time.NewTicker(tickTime)
+	defer tick.Stop()
+	m, p := newMemory(), newProcessors()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			m.tick()
+			p.tick()
+		}
+	}
+}
