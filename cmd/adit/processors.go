@@ -28,9 +28,10 @@ type processors struct {
 	calm int       // ticks in a row in which half of them would have done
 }
 
-// newProcessors does nothing at its ticks where GOMAXPROCS has been set.
+// newProcessors does nothing at its ticks where GOMAXPROCS has been set. A start
+// is either a rush of clients or a lull, which the first tick tells.
 func newProcessors() *processors {
-	p := &processors{at: time.Now()}
+	p := &processors{at: time.Now(), calm: calmTicks - 1}
 	if used, ok := cpuTime(); ok && os.Getenv("GOMAXPROCS") == "" {
 		p.most, p.used = runtime.GOMAXPROCS(0), used
 	}
