@@ -127,6 +127,16 @@ func (l *lending) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// ReadBuffers makes it one that hands out packets.
+func (l *lending) ReadBuffers(dst [][]byte) ([][]byte, error) {
+	p := make([]byte, 32<<10)
+	n, err := l.Read(p)
+	if n > 0 {
+		return append(dst, p[:n]), nil
+	}
+	return dst, err
+}
+
 func (l *lending) SetReadDeadline(t time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

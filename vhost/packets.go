@@ -108,15 +108,23 @@ func (p *pump) sendAll(parts net.Buffers) error {
 // count steps over n bytes of a body's data, and returns how many of them are
 // the body's.
 func (b *body) count(n int) int {
+	n = b.most(n)
+	if b.state != stateLength {
+		return n
+	}
+	if b.left -= int64(n); b.left == 0 {
+		b.state = stateEnd
+	}
+	return n
+}
+
+// most is how many of the next n bytes of data are the body's.
+func (b *body) most(n int) int {
 	switch b.state {
 	case stateClose:
 		return n
 	case stateLength:
-		n = int(min(int64(n), b.left))
-		if b.left -= int64(n); b.left == 0 {
-			b.state = stateEnd
-		}
-		return n
+		return int(min(int64(n), b.left))
 	}
 	return 0
 }

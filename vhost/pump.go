@@ -33,6 +33,7 @@ type pump struct {
 	out     []byte   // from a pool, and perhaps another one afterwards
 	n       int64    // bytes of content moved
 	sent    bool     // something has been written
+	past    *lean    // of the body's rest; nil until there is one
 }
 
 // run moves the body to its end. Errors of the receiving side are *sinkError;
@@ -59,6 +60,12 @@ func (p *pump) run() error {
 func (p *pump) more() error {
 	err := error(nil)
 	if from := p.direct(); from != nil {
+		if l := p.lean(from); l != nil {
+			l.pass()
+		}
+		if p.body.state == stateEnd {
+			return nil
+		}
 		var room [atOnce][]byte
 		var got [][]byte
 		if got, err = from.ReadBuffers(room[:0]); len(got) > 0 {
