@@ -77,6 +77,11 @@ type Config struct {
 	// Logger receives one event a record. nil: slog.Default().
 	Logger *slog.Logger
 
+	// BeforeWrite is called, if not nil, before something is written to the
+	// state's database: until the disk has it a processor may have nothing else
+	// to do. It may be called by several goroutines at once.
+	BeforeWrite func()
+
 	// NameTTL is how long a chosen name or a TCP port stays its user's after
 	// the last use. 0: 30 days.
 	NameTTL time.Duration

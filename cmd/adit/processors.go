@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"runtime"
+	"sync"
 	"time"
 )
 
@@ -22,6 +23,7 @@ const (
 // and sleeps again. A tick is soon enough to see that they are needed: until
 // then the work waits in a queue, and is not lost.
 type processors struct {
+	mu   sync.Mutex
 	most int // what the runtime had set; 0: the number is not to be touched
 	used time.Duration
 	at   time.Time // when used was the CPU time of the process
@@ -39,18 +41,33 @@ func newProcessors() *processors {
 }
 
 func (p *processors) tick() {
-	if p.most <= 1 {
-		return
-	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	used, _ := cpuTime()
 	now := time.Now()
 	busy := float64(used-p.used) / float64(now.Sub(p.at))
 	p.used, p.at = used, now
-	n := runtime.GOMAXPROCS(0)
-	switch next := p.look(n, busy); {
-	case next == n:
-	case next < p.most:
-		runtime.GOMAXPROCS(next)
+	p.set(p.look(runtime.GOMAXPROCS(0), busy))
+}
+
+// all has them all come into use at once, for a second at the least. It is for
+// who is about to wait for a disk: the scheduler lets go of a processor only
+// when it sees that a system call lasts, which takes it up to 20 ms, and the
+// last one would hold up everybody.
+func (p *processors) all() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calm = 0
+	p.set(p.most)
+}
+
+// set changes the number of processors, if that is anybody's business. p.mu is
+// held.
+func (p *processors) set(n int) {
+	switch {
+	case p.most <= 1 || n == runtime.GOMAXPROCS(0):
+	case n < p.most:
+		runtime.GOMAXPROCS(n)
 	default:
 		runtime.SetDefaultGOMAXPROCS() // which follows the control group's quota
 		p.most = runtime.GOMAXPROCS(0)

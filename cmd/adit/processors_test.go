@@ -56,6 +56,13 @@ func TestProcessorsFollow(t *testing.T) {
 	if n := runtime.GOMAXPROCS(0); n != 1 {
 		t.Errorf("%d when nothing is to do", n)
 	}
+	p.all()
+	if n := runtime.GOMAXPROCS(0); n != p.most {
+		t.Errorf("%d of %d before a wait for the disk", n, p.most)
+	}
+	p.calm = calmTicks
+	p.at = time.Now().Add(-time.Hour)
+	p.tick()
 	p.used -= time.Hour
 	p.tick()
 	if n := runtime.GOMAXPROCS(0); n != p.most {

@@ -24,9 +24,9 @@ func (serveCmd) Run(p *program, c *call) error {
 		return err
 	}
 	limitMemory()
-	s := &server{program: p, call: c, out: &heldWriter{to: p.stderr}, signals: make(chan os.Signal, 4)}
+	s := &server{program: p, call: c, out: &heldWriter{to: p.stderr}, signals: make(chan os.Signal, 4), processors: newProcessors()}
 	defer s.out.release()
-	cfg.Logger = s.logger()
+	cfg.Logger, cfg.BeforeWrite = s.logger(), s.processors.all
 	// Before New, so that a signal in between is not lost.
 	signal.Notify(s.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(s.signals)
@@ -49,6 +49,8 @@ type server struct {
 	level   slog.LevelVar
 	log     *slog.Logger
 	signals chan os.Signal
+
+	processors *processors
 }
 
 // logger makes the log on stderr, for the gateway and for libraries that log
@@ -85,7 +87,7 @@ func (s *server) serve() error {
 	defer stop()
 	done := make(chan error, 1)
 	go s.runGateway(ctx, done)
-	go tend(ctx)
+	go tend(ctx, newMemory(), s.processors)
 	for {
 		select {
 		case err := <-done:

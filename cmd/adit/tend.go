@@ -9,10 +9,9 @@ import (
 const tickTime = 250 * time.Millisecond
 
 // tend lets what the runtime is set to follow the traffic until ctx ends.
-func tend(ctx context.Context) {
+func tend(ctx context.Context, m *memory, p *processors) {
 	tick := time.NewTicker(tickTime)
 	defer tick.Stop()
-	m, p := newMemory(), newProcessors()
 	for {
 		select {
 		case <-ctx.Done():
