@@ -24,6 +24,7 @@ func (serveCmd) Run(p *program, c *call) error {
 		return err
 	}
 	limitMemory()
+	coarseTimers()
 	s := &server{program: p, call: c, out: &heldWriter{to: p.stderr}, signals: make(chan os.Signal, 4), processors: newProcessors()}
 	defer s.out.release()
 	cfg.Logger, cfg.BeforeWrite = s.logger(), s.processors.all

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// coarseTimers has nothing to set here.
+func coarseTimers() {}
