@@ -65,7 +65,7 @@ var (
 	tcpPeers   = []string{"direct", "adit", "sshd", "sshd-tt", "chisel", "frp", "sish"}
 	sshPeers   = []string{"adit", "sshd"}
 	crowdPeers = []string{"direct", "adit", "sshd", "sshd-tt", "nginx+sshd", "chisel", "frp", "sish"}
-	filePeers  = []string{"direct", "adit", "sshd", "nginx+sshd", "chisel", "frp", "sish"}
+	filePeers  = []string{"direct", "adit", "adit-tcp", "sshd", "nginx+sshd", "chisel", "frp", "sish"}
 	tlsPeers   = []string{"adit", "nginx+sshd"}
 	widePeers  = []string{"adit", "sshd", "chisel", "frp", "sish"}
 )
