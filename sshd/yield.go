@@ -51,18 +51,21 @@ var yielding = sync.OnceValue(func() *ownPipe {
 	if err != nil {
 		return nil
 	}
-	return &ownPipe{r, w, raw}
+	return &ownPipe{r: r, w: w, raw: raw}
 })
 
 // ownPipe has both ends of a pipe(2).
 type ownPipe struct {
 	r, w *os.File
 	raw  syscall.RawConn
+	mu   sync.Mutex // held from the write to the read: some kernels do not tell of a byte behind another (Linux 5.5 to 5.13)
 }
 
 // pass sends one byte through the pipe, and waits for it before it looks. It
 // reports false where that could not be done.
 func (p *ownPipe) pass() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var b [1]byte
 	asked, sent := false, false
 	err := p.raw.Read(func(uintptr) bool {
