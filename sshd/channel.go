@@ -119,7 +119,7 @@ func (k *Channel) receive(p []byte) error {
 	if k.credit -= int64(len(p)); k.credit < 0 || k.opening {
 		return malformed([]byte{msgChannelData})
 	}
-	if k.closed || k.gotEOF || k.gotClose {
+	if len(p) == 0 || k.closed || k.gotEOF || k.gotClose {
 		return nil
 	}
 	if k.lent != nil {
@@ -391,9 +391,7 @@ func (k *Channel) Recall() bool {
 // may be closed, or lent to somebody else.
 func (k *Channel) lend(p []byte, end error) (n int) {
 	f, loan := k.lent, k.loans
-	k.lending = true
 	n, more := k.unlocked(f, p, end)
-	k.lending = false
 	if k.loans == loan && (!more || n < len(p) || end != nil) {
 		k.lent = nil
 	}
@@ -401,10 +399,15 @@ func (k *Channel) lend(p []byte, end error) (n int) {
 	return n
 }
 
-// unlocked calls f without k.mu, which is held again afterwards, come what may.
+// unlocked calls f without k.mu, which is held again afterwards, come what may: a
+// borrower that has panicked is still told of the end.
 func (k *Channel) unlocked(f Borrower, p []byte, end error) (n int, more bool) {
+	k.lending = true
 	k.mu.Unlock()
-	defer k.mu.Lock()
+	defer func() {
+		k.mu.Lock()
+		k.lending = false
+	}()
 	return f(p, end)
 }
 

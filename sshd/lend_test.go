@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"adit/tcp"
 )
 
@@ -99,9 +101,68 @@ func TestLentToTheEnd(t *testing.T) {
 // A borrower that panics costs its connection and no more.
 func TestBorrowerPanics(t *testing.T) {
 	c, k, local := join(t)
-	k.Lend(func([]byte, error) (int, bool) { panic("test") })
+	told := make(chan error, 1)
+	k.Lend(func(_ []byte, end error) (int, bool) {
+		if end == nil {
+			panic("test")
+		}
+		told <- end
+		return 0, false
+	})
 	io.WriteString(local, "x")
 	c.ended()
+	if end := within(t, told); end == nil {
+		t.Error("no end")
+	}
+}
+
+// A packet without data, which a client may send, is none to a borrower.
+func TestLendNothing(t *testing.T) {
+	ts, dial := streaming(t)
+	c, _ := ts.dialRaw("ann")
+	c.globalRequest("tcpip-forward", true, ssh.Marshal(bind{"blog", 80}))
+	c.want(msgRequestSuccess)
+	near, far := pair(t)
+	over := make(chan error, 1)
+	go func() {
+		k, err := dial()
+		if err == nil {
+			_, _, err = tcp.Splice(near, k, time.Minute)
+		}
+		over <- err
+	}()
+	peer := c.acceptOpen()
+	for _, data := range []string{"", "x", "", "y"} {
+		c.send(struct {
+			Peer uint32 `sshtype:"94"`
+			Data string
+		}{peer, data})
+	}
+	got := make([]byte, 2)
+	if _, err := io.ReadFull(far, got); string(got) != "xy" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	c.nc.Close()
+	if err := within(t, over); err == nil {
+		t.Error("a cut is an end")
+	}
+}
+
+// pair is both ends of a TCP connection.
+func pair(t *testing.T) (near, far net.Conn) {
+	lns, err := tcp.Listen([]string{"127.0.0.1"}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close(lns)
+	if far, err = net.Dial("tcp", lns[0].Addr().String()); err == nil {
+		near, err = lns[0].Accept()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close(); far.Close() })
+	return near, far
 }
 
 // Between a socket that stops and goes and a channel that is lent, every byte

@@ -128,9 +128,15 @@ func (m *mux) finish() {
 	m.askers = nil
 	m.mu.Unlock()
 	for _, k := range m.all() {
-		k.cutOff()
+		m.cut(k)
 	}
 	m.events.close()
+}
+
+// cut tells k of the connection's end, whatever its borrower does.
+func (m *mux) cut(k *Channel) {
+	defer m.conn.recover("packets")
+	k.cutOff()
 }
 
 func (m *mux) dispatchLast(p []byte) {

@@ -1,4 +1,4 @@
-//go:build unix && !linux
+//go:build unix && (!linux || 386)
 
 package tcp
 
@@ -9,7 +9,7 @@ import (
 )
 
 // The system calls of a Socket, as the syscall package has them: elsewhere than
-// on Linux there is no other way to make them.
+// on Linux there is no other way to make them, and 386 has one call for all.
 
 func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
 	return again(func() (int, error) { return syscall.Read(int(fd), p) })

@@ -60,7 +60,8 @@ const keepalivePause, keepaliveProbes = 15 * time.Second, 9
 
 // Listen opens one port on each of hosts ("" is all addresses). A host that
 // this machine has no address family for is passed over, as long as one is
-// left. The caller owns the listeners, whose connections are [Socket]s.
+// left. The caller owns the listeners, whose connections are [Socket]s: each is read
+// by one goroutine at a time, and written to by one.
 func Listen(hosts []string, port int) ([]net.Listener, error) {
 	var lns []net.Listener
 	var first error

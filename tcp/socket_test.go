@@ -123,7 +123,7 @@ func TestSocketReads(t *testing.T) {
 	}
 }
 
-// TestSocketErrors are those of the net package.
+// TestSocketErrors are told by the same names as the net package's.
 func TestSocketErrors(t *testing.T) {
 	s, far := socketPair(t)
 	for s.TryWrite(make([]byte, 1<<20)) > 0 {
@@ -161,7 +161,7 @@ func TestSocketErrors(t *testing.T) {
 	if n, err := s.Write([]byte("x")); n != 0 || !errors.Is(err, net.ErrClosed) {
 		t.Errorf("closed: %d, %v", n, err)
 	}
-	if s.TryWrite([]byte("x")) != 0 || s.Quiet() {
+	if s.TryWrite([]byte("x")) != 0 || s.TryWrite(nil) != 0 || s.Quiet() {
 		t.Error("a closed one takes bytes, or is quiet")
 	}
 }

@@ -17,8 +17,9 @@ import (
 // for a moment, as between any two packets of a quiet connection, the
 // runtime's monitor thread is woken each time.
 //
-// Read and Write may each be called from one goroutine at a time, Write
-// standing for all that sends; the other methods are the connection's.
+// Unlike the net package's, Read and Write may each be called from one goroutine
+// at a time only, Write standing for all that sends, and Read for Wait and Quiet.
+// The other methods are the connection's.
 type Socket struct {
 	*net.TCPConn
 	raw     syscall.RawConn
@@ -103,6 +104,9 @@ func (s *Socket) Write(p []byte) (n int, err error) {
 // TryWrite writes as much of p as the socket takes at once, and returns how much
 // that was. An error shows at the next Write.
 func (s *Socket) TryWrite(p []byte) int {
+	if len(p) == 0 {
+		return 0
+	}
 	s.out.p, s.out.try, s.out.n = p, true, 0
 	s.raw.Write(s.out.f)
 	s.out.p, s.out.try = nil, false
