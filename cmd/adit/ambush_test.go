@@ -95,6 +95,7 @@ func killOnce(ts *testscript.TestScript, i int, args []string) {
 	}
 	p.kill()
 	close(b.over)
+	a.settle() // or the order that was asked for last would count for the next start
 	ts.Check(trouble(ts.MkAbs("gateway.log")))
 }
 

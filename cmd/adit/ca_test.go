@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/letsencrypt/pebble/v2/ca"
 	"github.com/letsencrypt/pebble/v2/db"
@@ -37,6 +38,7 @@ type authority struct {
 	mu     sync.Mutex
 	orders []string // the names, one an order that was taken
 	asked  int      // requests of any kind
+	under  int      // requests under way
 	hook   hook
 }
 
@@ -128,8 +130,10 @@ func (a *authority) issue(ts *testscript.TestScript, life uint64) {
 func (a *authority) serve(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	a.asked++
+	a.under++
 	n, hook := a.asked, a.hook
 	a.mu.Unlock()
+	defer a.served()
 	if hook != nil {
 		hook(n, r, false)
 		defer hook(n, r, true)
@@ -189,6 +193,26 @@ func (a *authority) requests() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.asked
+}
+
+func (a *authority) served() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.under--
+}
+
+// settle waits until every request that has come has been served, also one whose
+// sender is gone.
+func (a *authority) settle() {
+	for a.busy() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (a *authority) busy() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.under > 0
 }
 
 // listen makes h the hook; nil: none.
