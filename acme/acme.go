@@ -71,6 +71,8 @@ type Config struct {
 	// ModeInternal a handshake asks it for names outside Domain. nil: every
 	// name may.
 	Allow func(ctx context.Context, host string) error
+	// BeforeWrite is called, if not nil, before something is stored on disk.
+	BeforeWrite func()
 	// Logger receives what happens, never a key. nil: slog.Default().
 	Logger *slog.Logger
 	// Notify is told when something changes with the certificate of a host

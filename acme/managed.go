@@ -70,6 +70,7 @@ func newManaged(cfg *Config) (*managed, error) {
 		cfg: cfg, solvers: newSolvers(), wake: make(chan struct{}, 1), wants: map[string]*want{}, loaded: map[string]bool{},
 		store: newStore(filepath.Join(cfg.State, "certificates"), cfg.Logger),
 	}
+	m.store.before = cfg.BeforeWrite
 	if m.dns, err = newDNSSolver(cfg); err != nil {
 		return nil, err
 	}

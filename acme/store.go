@@ -28,6 +28,8 @@ type store struct {
 	disk certmagic.Storage
 	log  *slog.Logger
 
+	before func() // called before a write; may be nil
+
 	mu    sync.Mutex
 	held  map[string][]byte        // what the disk did not take, by key
 	err   error                    // why, the last time
@@ -61,6 +63,9 @@ func (s *store) sweep() {
 
 // Store never fails: see store.
 func (s *store) Store(ctx context.Context, key string, value []byte) error {
+	if s.before != nil {
+		s.before()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.disk.Store(ctx, key, value); err != nil {

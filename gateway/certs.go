@@ -27,7 +27,7 @@ func (s *settings) certConfig(dir string) acme.Config {
 		Mode: s.TLS, State: dir, Domain: s.domain,
 		Email: a.Email, CA: a.CA, CARootFile: a.CARoot, EAB: a.EAB, NamesPerDay: a.NamesPerDay,
 		DNS:      acme.DNSConfig{Provider: a.DNS, Server: a.DNSServer, Key: a.DNSKey, Exec: a.DNSExec},
-		Resolver: s.DNSResolver, CertDir: s.CertDir, Challenges: s.challenges(),
+		Resolver: s.DNSResolver, CertDir: s.CertDir, Challenges: s.challenges(), BeforeWrite: s.BeforeWrite,
 	}
 }
 

@@ -78,8 +78,9 @@ type Config struct {
 	Logger *slog.Logger
 
 	// BeforeWrite is called, if not nil, before something is written to the
-	// state's database: until the disk has it a processor may have nothing else
-	// to do. It may be called by several goroutines at once.
+	// state's database or to its certificates: until the disk has it a processor
+	// may have nothing else to do. It may be called by several goroutines at
+	// once.
 	BeforeWrite func()
 
 	// NameTTL is how long a chosen name or a TCP port stays its user's after

@@ -100,6 +100,7 @@ func (g *Gateway) open() (err error) {
 	if g.state, err = openState(dir); err != nil {
 		return err
 	}
+	g.state.ledger.before = g.cfg.BeforeWrite
 	g.keys, err = keys.Open(keys.Config{
 		Dir: filepath.Join(dir, "authorized_keys"), Files: g.cfg.KeyFiles, FilesUser: g.cfg.KeyUser, Logger: g.log,
 	})

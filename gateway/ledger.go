@@ -39,7 +39,8 @@ type record struct {
 // ledger keeps who owns which name and port: a copy in memory that answers,
 // and a database that remembers. Nothing in it is on a visitor's path.
 type ledger struct {
-	db *bbolt.DB
+	db     *bbolt.DB
+	before func() // called before a write; may be nil
 
 	mu    sync.Mutex
 	names map[string]record
@@ -169,6 +170,7 @@ func (l *ledger) put(bucket []byte, key string, r record) error {
 	if err != nil {
 		return err
 	}
+	l.writes()
 	err = l.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put([]byte(key), v) })
 	if err != nil {
 		return fmt.Errorf("store %s: %w", key, err)
@@ -177,6 +179,12 @@ func (l *ledger) put(bucket []byte, key string, r record) error {
 	defer l.mu.Unlock()
 	l.table(bucket)[key] = r
 	return nil
+}
+
+func (l *ledger) writes() {
+	if l.before != nil {
+		l.before()
+	}
 }
 
 // expire forgets what nobody owns any more.
@@ -197,6 +205,7 @@ func (l *ledger) expireTable(bucket []byte, now time.Time, ttl time.Duration) er
 	if len(old) == 0 {
 		return nil
 	}
+	l.writes()
 	return l.db.Update(func(tx *bbolt.Tx) error {
 		for _, k := range old {
 			if err := tx.Bucket(bucket).Delete([]byte(k)); err != nil {

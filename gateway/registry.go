@@ -221,9 +221,6 @@ type property struct {
 }
 
 func (r *registry) put(t *Tunnel, p property) error {
-	if r.cfg.BeforeWrite != nil {
-		r.cfg.BeforeWrite()
-	}
 	now := time.Now()
 	err := r.ledger.put(p.bucket, p.key, record{User: t.client.key().User, Slot: p.slot, Created: now, Used: now})
 	if err != nil {

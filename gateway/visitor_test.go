@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -97,4 +98,15 @@ func TestEndedOnPurpose(t *testing.T) {
 		t.Fatal("not cancelled")
 	}
 	g.away("blog")
+}
+
+// Who is told before the disk is waited for is told for every tunnel.
+func TestBeforeWrite(t *testing.T) {
+	var told atomic.Int32
+	g := start(t, newState(t), func(c *Config) { c.BeforeWrite = func() { told.Add(1) } })
+	g.login("ann").forward("blog", 80)
+	g.served("blog", "ann")
+	if told.Load() == 0 {
+		t.Error("a name was stored without a word")
+	}
 }

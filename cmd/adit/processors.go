@@ -3,16 +3,20 @@ package main
 import (
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"sync"
 	"time"
 )
 
 const (
 	// crowded is what part of the processors in use has to be busy for a tick
-	// until all there are come into use.
-	crowded = 0.85
+	// until all there are come into use. Where others have them too, that part
+	// may never be had: so they do when goroutines stand in line, more than
+	// there are processors, at each of lineTicks.
+	crowded   = 0.85
+	lineTicks = 4
 	// Half of them are let go when for calmTicks no more than the part roomy of
-	// the other half was busy.
+	// the other half was busy, and no more stood in line.
 	roomy     = 0.7
 	calmTicks = 4
 )
@@ -28,6 +32,7 @@ type processors struct {
 	used time.Duration
 	at   time.Time // when used was the CPU time of the process
 	calm int       // ticks in a row in which half of them would have done
+	line int       // ticks in a row with a line
 }
 
 // newProcessors does nothing at its ticks where GOMAXPROCS has been set. A start
@@ -47,10 +52,10 @@ func (p *processors) tick() {
 	now := time.Now()
 	busy := float64(used-p.used) / float64(now.Sub(p.at))
 	p.used, p.at = used, now
-	p.set(p.look(runtime.GOMAXPROCS(0), busy))
+	p.set(p.look(runtime.GOMAXPROCS(0), busy, inLine()))
 }
 
-// all has them all come into use at once, for a second at the least. It is for
+// all has them all come into use at once, for a few ticks. It is for
 // who is about to wait for a disk: the scheduler lets go of a processor only
 // when it sees that a system call lasts, which takes it up to 20 ms, and the
 // last one would hold up everybody.
@@ -74,19 +79,31 @@ func (p *processors) set(n int) {
 	}
 }
 
-// look takes a tick in which that many of n processors were busy, and returns
-// how many are to be used from now on.
-func (p *processors) look(n int, busy float64) int {
+// look takes a tick in which that many of n processors were busy, and at whose end
+// that many goroutines stood in line, and returns how many processors are to be
+// used from now on.
+func (p *processors) look(n int, busy float64, line int) int {
 	half := max(n/2, 1)
-	if p.calm++; busy > roomy*float64(half) {
+	p.calm, p.line = p.calm+1, p.line+1
+	if busy > roomy*float64(half) || line > half {
 		p.calm = 0
 	}
+	if line <= n {
+		p.line = 0
+	}
 	switch {
-	case busy >= crowded*float64(n):
+	case busy >= crowded*float64(n) || p.line >= lineTicks:
 		return p.most
 	case p.calm >= calmTicks:
 		p.calm = 0
 		return half
 	}
 	return n
+}
+
+// inLine is how many goroutines wait for a processor.
+func inLine() int {
+	sample := []metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}}
+	metrics.Read(sample)
+	return int(sample[0].Value.Uint64())
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -15,24 +16,31 @@ func TestProcessors(t *testing.T) {
 	for _, step := range []struct {
 		what  string
 		busy  float64
+		line  int
 		ticks int
 		want  []int // the numbers they change to
 	}{
-		{"a start", 5.9, 1, nil},
-		{"a lull", 0, 20, []int{3, 1}},
-		{"a little", 0.84, 20, nil},
-		{"more", 0.85, 1, []int{6}},
-		{"the same", 0.85, 20, []int{3}},
-		{"less", 0.7, calmTicks, []int{1}},
-		{"much", 1, 1, []int{6}},
-		{"pauses", 0, calmTicks - 1, nil},
-		{"and more", 3, 1, nil},
-		{"pauses again", 0, calmTicks - 1, nil},
-		{"an end", 0, 1, []int{3}},
+		{"a start", 5.9, 0, 1, nil},
+		{"a lull", 0, 0, 20, []int{3, 1}},
+		{"a little", 0.84, 0, 20, nil},
+		{"more", 0.85, 0, 1, []int{6}},
+		{"the same", 0.85, 0, 20, []int{3}},
+		{"less", 0.7, 0, calmTicks, []int{1}},
+		{"much", 1, 0, 1, []int{6}},
+		{"pauses", 0, 0, calmTicks - 1, nil},
+		{"and more", 3, 0, 1, nil},
+		{"pauses again", 0, 0, calmTicks - 1, nil},
+		{"an end", 0, 0, 1, []int{3}},
+		{"less", 0.1, 0, calmTicks, []int{1}},
+		{"a line now and then", 0.4, 2, lineTicks - 1, nil},
+		{"none", 0.4, 1, 1, nil},
+		{"a line that stays", 0.4, 2, lineTicks, []int{6}},
+		{"on all of them", 0.9, 4, 20, nil},
+		{"its end", 0.9, 3, calmTicks, []int{3}},
 	} {
 		var got []int
 		for range step.ticks {
-			if next := p.look(n, step.busy); next != n {
+			if next := p.look(n, step.busy, step.line); next != n {
 				got, n = append(got, next), next
 			}
 		}
@@ -72,5 +80,22 @@ func TestProcessorsFollow(t *testing.T) {
 	t.Setenv("GOMAXPROCS", "2")
 	if p := newProcessors(); p.most != 0 {
 		t.Errorf("%d, though it has been said", p.most)
+	}
+}
+
+// TestInLine: the runtime still has the metric, and counts who cannot run.
+func TestInLine(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	most := 0
+	for range 10 { // the test may itself have to wait in between
+		var wait sync.WaitGroup
+		for range 10 {
+			wait.Go(func() {})
+		}
+		most = max(most, inLine())
+		wait.Wait()
+	}
+	if most < 10 {
+		t.Errorf("at most %d goroutines in line", most)
 	}
 }

@@ -88,7 +88,9 @@ func (s *server) serve() error {
 	defer stop()
 	done := make(chan error, 1)
 	go s.runGateway(ctx, done)
-	go tend(ctx, newMemory(), s.processors)
+	tended, over := context.WithCancel(context.Background())
+	defer over()
+	go tend(tended, newMemory(), s.processors)
 	for {
 		select {
 		case err := <-done:

@@ -14,8 +14,8 @@ const timerSlack = 1_000_000
 // inherit. After each moment without work the runtime's monitor thread sleeps
 // for 20 us, to see whether there is none, and with the kernel's 50 us of slack
 // does so thousands of times a second: a quarter of what short connections
-// cost. Another thread's slack may be set only with CAP_SYS_NICE; without it
-// the service manager can (systemd's TimerSlackNSec), and nothing is changed.
+// cost. Another thread's slack, as that one's, may be set only with CAP_SYS_NICE;
+// without it the service manager can (systemd's TimerSlackNSec).
 func coarseTimers() {
 	threads, _ := filepath.Glob("/proc/self/task/*")
 	for _, t := range threads {
