@@ -41,18 +41,10 @@ func (j *joiner) write(nc net.Conn, p []byte) (int, error) {
 	if j.held == nil {
 		return nc.Write(p)
 	}
-	n, err := writeBoth(nc, net.Buffers{*j.held, p})
+	n, err := tcp.WriteBuffers(nc, &net.Buffers{*j.held, p})
 	heldParts.Put(j.held)
 	j.held = nil
 	return int(max(n-libraryBuffer, 0)), err
-}
-
-// writeBoth takes one system call where nc is a socket.
-func writeBoth(nc net.Conn, parts net.Buffers) (int64, error) {
-	if s, ok := tcp.SocketOf(nc); ok {
-		return s.WriteBuffers(&parts)
-	}
-	return parts.WriteTo(nc)
 }
 
 // first is the beginning of a packet.

@@ -22,6 +22,15 @@ func SocketOf(c net.Conn) (s *Socket, ok bool) {
 	return s, s != nil
 }
 
+// WriteBuffers writes all of b, in as few system calls as it takes where c is a
+// socket, and takes from b what was written.
+func WriteBuffers(c net.Conn, b *net.Buffers) (int64, error) {
+	if s, ok := SocketOf(c); ok {
+		return s.WriteBuffers(b)
+	}
+	return b.WriteTo(c)
+}
+
 // sockets is a listener whose connections are Sockets.
 type sockets struct{ net.Listener }
 

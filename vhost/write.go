@@ -2,7 +2,6 @@ package vhost
 
 import (
 	"errors"
-	"io"
 	"net"
 	"os"
 	"time"
@@ -41,15 +40,11 @@ func writeAll(c net.Conn, p []byte, stall time.Duration, by *time.Time) (n int, 
 // writePackets is writeAll for several pieces, which a socket takes in one
 // system call; the slice of them is used up.
 func writePackets(c net.Conn, packets net.Buffers, stall time.Duration, by *time.Time) error {
-	write := packets.WriteTo
-	if s, ok := tcp.SocketOf(c); ok {
-		write = func(io.Writer) (int64, error) { return s.WriteBuffers(&packets) }
-	}
 	for {
 		if err := extend(c, stall, by); err != nil {
 			return err
 		}
-		m, err := write(c)
+		m, err := tcp.WriteBuffers(c, &packets)
 		if m == 0 || len(packets) == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
