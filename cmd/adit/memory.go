@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"os"
 	"runtime/debug"
-	"runtime/metrics"
 	"strconv"
 )
 
@@ -110,11 +109,7 @@ func (m *memory) look(bytes uint64) (percent int, trim bool) {
 }
 
 // allocated is how many bytes of heap the process has ever been given.
-func allocated() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
-}
+func allocated() uint64 { return runtimeMetric("/gc/heap/allocs:bytes") }
 
 // memoryThere is the control group's limit (version 2, then 1) or the
 // machine's memory, in bytes; 0 where none of them can be read, as on systems

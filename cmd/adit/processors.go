@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"runtime"
-	"runtime/metrics"
 	"sync"
 	"time"
 )
@@ -35,7 +34,7 @@ type processors struct {
 	line int       // ticks in a row with a line
 }
 
-// newProcessors does nothing at its ticks where GOMAXPROCS has been set. A start
+// newProcessors gives some that do nothing where GOMAXPROCS has been set. A start
 // is either a rush of clients or a lull, which the first tick tells.
 func newProcessors() *processors {
 	p := &processors{at: time.Now(), calm: calmTicks - 1}
@@ -48,6 +47,9 @@ func newProcessors() *processors {
 func (p *processors) tick() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.most <= 1 {
+		return
+	}
 	used, _ := cpuTime()
 	now := time.Now()
 	busy := float64(used-p.used) / float64(now.Sub(p.at))
@@ -55,22 +57,24 @@ func (p *processors) tick() {
 	p.set(p.look(runtime.GOMAXPROCS(0), busy, inLine()))
 }
 
-// all has them all come into use at once, for a few ticks. It is for
-// who is about to wait for a disk: the scheduler lets go of a processor only
+// all has them all come into use at once, for a few ticks. It is for who is
+// about to wait for a disk: the scheduler lets go of a processor only
 // when it sees that a system call lasts, which takes it up to 20 ms, and the
 // last one would hold up everybody.
 func (p *processors) all() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.most <= 1 {
+		return
+	}
 	p.calm = 0
 	p.set(p.most)
 }
 
-// set changes the number of processors, if that is anybody's business. p.mu is
-// held.
+// set changes the number of processors. p.mu is held.
 func (p *processors) set(n int) {
 	switch {
-	case p.most <= 1 || n == runtime.GOMAXPROCS(0):
+	case n == runtime.GOMAXPROCS(0):
 	case n < p.most:
 		runtime.GOMAXPROCS(n)
 	default:
@@ -102,8 +106,4 @@ func (p *processors) look(n int, busy float64, line int) int {
 }
 
 // inLine is how many goroutines wait for a processor.
-func inLine() int {
-	sample := []metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}}
-	metrics.Read(sample)
-	return int(sample[0].Value.Uint64())
-}
+func inLine() int { return int(runtimeMetric("/sched/goroutines/runnable:goroutines")) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"runtime/metrics"
 	"time"
 )
 
@@ -21,4 +22,11 @@ func tend(ctx context.Context, m *memory, p *processors) {
 			p.tick()
 		}
 	}
+}
+
+// runtimeMetric is a number of the runtime's, by its name in runtime/metrics.
+func runtimeMetric(name string) uint64 {
+	sample := []metrics.Sample{{Name: name}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -28,7 +29,7 @@ func coarseTimers() {
 
 // slackOf reads what the file says; what is no number is none to be changed.
 func slackOf(text []byte) int64 {
-	n, err := strconv.ParseInt(string(text[:max(len(text)-1, 0)]), 10, 64)
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
 	if err != nil {
 		return timerSlack
 	}
