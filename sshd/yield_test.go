@@ -2,13 +2,10 @@ package sshd
 
 import (
 	"io"
-	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"adit/tcp"
 )
 
 // TestYield: where there is one processor, goroutines that would have it to
@@ -16,19 +13,7 @@ import (
 // With Gosched in yield's place it is some hundred thousand.
 func TestYield(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	lns, err := tcp.Listen([]string{"127.0.0.1"}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tcp.Close(lns)
-	client, err := net.Dial("tcp", lns[0].Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := lns[0].Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	server, client := pair(t)
 	var stop atomic.Bool
 	var turns atomic.Int64
 	var wait sync.WaitGroup

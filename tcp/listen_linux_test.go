@@ -1,7 +1,6 @@
 package tcp
 
 import (
-	"net"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -10,22 +9,8 @@ import (
 // TestKeepalive: every accepted connection has keepalive, as if it had been
 // set on it.
 func TestKeepalive(t *testing.T) {
-	lns, err := Listen([]string{"127.0.0.1"}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer Close(lns)
-	dialled, err := net.Dial("tcp", lns[0].Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dialled.Close()
-	c, err := lns[0].Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	raw, err := c.(*Socket).SyscallConn()
+	s, _ := socketPair(t)
+	raw, err := s.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

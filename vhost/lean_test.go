@@ -43,10 +43,7 @@ func bulkOrigin(t testing.TB, data, more []byte, framed bool) *origin {
 // TestLean: a long body goes past the visitor's goroutine and comes whole, to a
 // visitor who takes it at once and to one who pauses until the socket is full.
 func TestLean(t *testing.T) {
-	data := make([]byte, 16<<20)
-	for i := range data {
-		data[i] = byte(rand.Uint32())
-	}
+	data := random(16 << 20)
 	for _, framed := range []bool{true, false} {
 		for _, pauses := range []bool{false, true} {
 			t.Run(fmt.Sprintf("framed %v, pauses %v", framed, pauses), func(t *testing.T) {

@@ -52,13 +52,18 @@ func inPackets(data []byte) (packets [][]byte) {
 	return packets
 }
 
+func random(n int) []byte {
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = byte(rand.Uint32())
+	}
+	return p
+}
+
 // TestPacketsAsTheyAre: a long body that comes in packets is sent on whole,
 // and no more of it, into any kind of sink.
 func TestPacketsAsTheyAre(t *testing.T) {
-	data := make([]byte, 1<<20)
-	for i := range data {
-		data[i] = byte(rand.Uint32())
-	}
+	data := random(1 << 20)
 	for _, c := range []struct {
 		name  string
 		state bodyState
