@@ -60,6 +60,7 @@ type Channel struct {
 	gotEOF    bool
 	gotClose  bool
 	cut       bool // the connection has ended
+	spoilt    bool // packets were thrown away
 	sentEOF   bool
 	closed    bool // by us
 	closeDue  bool // our close is to be sent as soon as nothing else is
@@ -119,7 +120,7 @@ func (k *Channel) receive(p []byte) error {
 	if k.credit -= int64(len(p)); k.credit < 0 || k.opening {
 		return malformed([]byte{msgChannelData})
 	}
-	if len(p) == 0 || k.closed || k.gotEOF || k.gotClose {
+	if len(p) == 0 || k.closed || k.spoilt || k.gotEOF || k.gotClose {
 		return nil
 	}
 	if k.lent != nil {
@@ -142,12 +143,12 @@ func (k *Channel) receive(p []byte) error {
 // tooMany ends a channel that holds too many packets. A session's input is a
 // person's typing: where that is too much the connection ends. k.mu is held.
 func (k *Channel) tooMany() {
-	k.arrived, k.unread = nil, 0
+	k.arrived, k.unread, k.spoilt = nil, 0, true
 	if k.requests != nil {
 		k.conn.Close(ErrTooMany)
 		return
 	}
-	k.conn.mux.later(func() { k.Close() })
+	k.conn.mux.later(0, func() { k.Close() })
 }
 
 // discard counts extended data, which no client has reason to send (RFC 4254,
@@ -158,7 +159,7 @@ func (k *Channel) discard(n int) error {
 	if k.credit -= int64(n); k.credit < 0 {
 		return malformed([]byte{msgChannelStderr})
 	}
-	k.announceLater(k.consume(n))
+	k.announceLater(k.restore(n))
 	return nil
 }
 
@@ -205,7 +206,7 @@ func (k *Channel) peerClosed() {
 	}
 	about := k.sentEOF && (k.waiting || k.told) && k.unread == 0
 	if !about && k.dueClose() {
-		k.conn.mux.later(k.sendClose)
+		k.conn.mux.later(0, k.sendClose)
 	}
 	if k.sentClose {
 		k.conn.mux.remove(k)
@@ -233,11 +234,10 @@ func (k *Channel) request(p []byte) error {
 	if err := unmarshal(p, &r); err != nil {
 		return err
 	}
-	req := &request{Type: r.Type, WantReply: r.WantReply, Payload: r.Payload, channel: k}
 	switch {
 	case k.requests == nil && r.WantReply:
-		k.conn.mux.later(func() { req.Reply(false, nil) })
-	case k.requests != nil && !k.requests.push(req, len(p)):
+		k.conn.mux.later(0, func() { k.send(channelMsg(msgChannelFailure, k.peer)) })
+	case k.requests != nil && !k.requests.push(&request{Type: r.Type, WantReply: r.WantReply, Payload: r.Payload, channel: k}, len(p)):
 		k.conn.Close(ErrTooMany)
 	}
 	return nil
@@ -246,15 +246,21 @@ func (k *Channel) request(p []byte) error {
 // consume counts n bytes as read, and gives by how much the client is to be
 // told that its window widens, 0 for not yet. k.mu is held.
 func (k *Channel) consume(n int) (more int64) {
-	k.consumed += int64(n)
-	more = k.grown(n)
-	if k.consumed >= k.growth.size()/8 {
-		more += k.consumed
-		k.consumed = 0
-	}
-	if k.gotEOF || k.gotClose {
+	if k.ended() {
 		return 0
 	}
+	more = k.grown(n)
+	k.credit += more
+	return more + k.restore(n)
+}
+
+// restore gives back to the client's credit what n bytes have taken of it, once
+// that is worth telling: it returns by how much. k.mu is held.
+func (k *Channel) restore(n int) (more int64) {
+	if k.consumed += int64(n); k.ended() || k.consumed < k.growth.size()/8 {
+		return 0
+	}
+	more, k.consumed = k.consumed, 0
 	k.credit += more
 	return more
 }
@@ -269,7 +275,7 @@ func (k *Channel) announce(more int64) {
 // announceLater is announce for the connection's reader.
 func (k *Channel) announceLater(more int64) {
 	if more > 0 {
-		k.conn.mux.later(func() { k.announce(more) })
+		k.conn.mux.later(0, func() { k.announce(more) })
 	}
 }
 
@@ -284,14 +290,17 @@ func (k *Channel) await() {
 }
 
 // end is why nothing is left to be read. An end that the client sent is
-// io.EOF; a channel that ended because its connection did was cut, and half a
-// stream must not pass for a whole one. k.mu is held.
+// io.EOF; a channel that ended because its connection did was cut, or packets
+// of it were thrown away, and half a stream must not pass for a whole one. k.mu
+// is held.
 func (k *Channel) end() error {
 	switch {
 	case k.expired.Load():
 		return os.ErrDeadlineExceeded
 	case k.closed:
 		return net.ErrClosed
+	case k.spoilt:
+		return io.ErrUnexpectedEOF
 	case k.gotEOF || k.gotClose:
 		return io.EOF
 	case k.cut:
@@ -301,7 +310,8 @@ func (k *Channel) end() error {
 }
 
 // Read returns io.EOF only where the client has ended its data, and
-// io.ErrUnexpectedEOF where the connection has ended before it.
+// io.ErrUnexpectedEOF where the connection has ended before it, or the channel
+// for having held too many packets.
 func (k *Channel) Read(p []byte) (n int, err error) {
 	k.mu.Lock()
 	k.await()
@@ -440,7 +450,7 @@ func (k *Channel) Quiet() bool {
 func (k *Channel) over() bool { return k.closed || k.gotClose || k.cut }
 
 // ended reports whether nothing more will arrive. k.mu is held.
-func (k *Channel) ended() bool { return k.gotEOF || k.over() }
+func (k *Channel) ended() bool { return k.gotEOF || k.spoilt || k.over() }
 
 // send sends one message of the channel, unless its close was sent before.
 func (k *Channel) send(p []byte) error {
@@ -582,7 +592,8 @@ func (k *Channel) CloseWrite() error {
 }
 
 // Close ends the channel in both directions; a Read or Write that is blocked
-// returns. What has not been read is dropped.
+// returns. What has not been read is dropped. Close does not wait, as sending
+// would do for a client that takes nothing.
 func (k *Channel) Close() error {
 	k.mu.Lock()
 	if k.closed {
@@ -600,7 +611,7 @@ func (k *Channel) Close() error {
 		k.conn.mux.forget()
 	}
 	if send {
-		k.sendClose()
+		k.conn.mux.later(0, k.sendClose)
 	}
 	return nil
 }
@@ -683,7 +694,7 @@ func (k *Channel) SetWriteDeadline(t time.Time) error {
 // sendExpired is called by the timer, perhaps for a deadline that has been
 // moved meanwhile. A channel on which nothing is being written lives on.
 func (k *Channel) sendExpired() {
-	if k.sendLate() && k.writing.Load() {
+	if k.writing.Load() && k.sendLate() { // in this order: who writes has moved it before
 		k.expired.Store(true)
 		k.Close()
 	}

@@ -11,8 +11,10 @@ import (
 )
 
 const (
-	// maxOutbox is how many answers may wait for a client that takes none.
-	maxOutbox = 4096
+	// maxOutbox is how many answers may wait for a client that takes none, and
+	// maxOutboxBytes what they may hold of what it has sent.
+	maxOutbox      = 4096
+	maxOutboxBytes = maxQueuedBytes
 	// maxNumbers is how many channels may be open, opening, or closed on one
 	// side only.
 	maxNumbers = 4 * maxChannels
@@ -43,9 +45,10 @@ type mux struct {
 
 	asking sync.Mutex // keeps askers in the order of their requests
 
-	outMu   sync.Mutex
-	outbox  []func()
-	sending bool
+	outMu    sync.Mutex // guards the rest
+	outbox   []queued[func()]
+	outBytes int // that those in outbox and in flush's hands hold
+	sending  bool
 }
 
 // event is what the connection's loop is given to serve, in the order of
@@ -202,12 +205,12 @@ func (m *mux) clientOpens(p []byte) error {
 	if err := unmarshal(p, &o); err != nil {
 		return err
 	}
-	n := &newChannel{m, o}
 	if o.MaxData < dataHead || o.MaxData > 1<<31 {
-		m.later(func() { n.Reject(ssh.ConnectionFailed, "adit: invalid packet size") })
+		n := &newChannel{m, channelOpenMsg{Sender: o.Sender}}
+		m.later(0, func() { n.Reject(ssh.ConnectionFailed, "adit: invalid packet size") })
 		return nil
 	}
-	m.post(event{open: n}, len(p))
+	m.post(event{open: &newChannel{m, o}}, len(p))
 	return nil
 }
 
@@ -231,38 +234,46 @@ func (m *mux) pong(p []byte) error {
 		return err
 	}
 	p[0] = msgPong
-	m.later(func() { m.write(p) })
+	m.later(len(p), func() { m.write(p) })
 	return nil
 }
 
-// later has f send something that the reader cannot wait for.
-func (m *mux) later(f func()) {
+// later has f, which holds on to size bytes, send something that the caller
+// cannot wait for. A client for which there is too much of that loses the
+// connection.
+func (m *mux) later(size int, f func()) {
 	m.outMu.Lock()
 	defer m.outMu.Unlock()
-	if len(m.outbox) >= maxOutbox {
+	if m.outBytes += size; len(m.outbox) >= maxOutbox || m.outBytes > maxOutboxBytes {
 		m.conn.Close(ErrTooMany)
 		return
 	}
-	m.outbox = append(m.outbox, f)
+	m.outbox = append(m.outbox, queued[func()]{f, size})
 	if !m.sending {
 		m.sending = m.conn.goRun("outbox", m.flush)
 	}
 }
 
+// flush sends what is to be sent later until there is nothing left.
 func (m *mux) flush() {
-	for {
-		m.outMu.Lock()
-		batch := m.outbox
-		m.outbox = nil
-		m.sending = len(batch) > 0
-		m.outMu.Unlock()
-		if len(batch) == 0 {
-			return
+	for batch := m.outgoing(0); len(batch) > 0; {
+		sent := 0
+		for _, q := range batch {
+			q.v()
+			sent += q.size
 		}
-		for _, f := range batch {
-			f()
-		}
+		batch = m.outgoing(sent)
 	}
+}
+
+// outgoing takes what is in the outbox, after so many bytes have been sent.
+func (m *mux) outgoing(sent int) (batch []queued[func()]) {
+	m.outMu.Lock()
+	defer m.outMu.Unlock()
+	batch, m.outbox = m.outbox, nil
+	m.outBytes -= sent
+	m.sending = len(batch) > 0
+	return batch
 }
 
 // ask sends a global request and waits for its answer; err is io.EOF where the

@@ -114,7 +114,7 @@ func (k *Channel) answered(p []byte) error {
 	k.opening = false
 	k.confirmed(yes.Sender, yes.Window, yes.MaxData)
 	if k.alone || k.conn.leaving.Load() {
-		k.conn.mux.later(func() { k.Close() })
+		k.conn.mux.later(0, func() { k.Close() })
 	}
 	k.answer <- nil
 	return nil

@@ -47,7 +47,7 @@ func (g *growth) size() int64 { return max(g.window, firstWindow) }
 // is held.
 func (k *Channel) grown(n int) (more int64) {
 	g := &k.growth
-	if g.done {
+	if g.done || k.closed {
 		return 0
 	}
 	if g.came += int64(n); g.came < g.size() {

@@ -79,3 +79,24 @@ func TestWindowStopsGrowing(t *testing.T) {
 		})
 	}
 }
+
+// What nobody reads, and what a channel gets that was closed, widens no window:
+// what all channels have been granted beyond the first would not be given back.
+func TestNoGrowthWithoutAReader(t *testing.T) {
+	for name, take := range map[string]func(k *Channel){
+		"extended data": func(k *Channel) { k.discard(firstWindow) },
+		"closed":        func(k *Channel) { k.Close(); came(k, firstWindow, 50*time.Millisecond) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, k, _ := join(t)
+			came(k, firstWindow, time.Second)
+			k.mu.Lock()
+			k.growth.since = time.Now().Add(-50 * time.Millisecond)
+			k.mu.Unlock()
+			take(k)
+			if extra := k.growth.extra.Load(); extra != 0 {
+				t.Errorf("%d bytes were granted", extra)
+			}
+		})
+	}
+}
