@@ -61,6 +61,7 @@ func (x *exchange) prompt() (bool, error) {
 	if !l.Lend(p.arrived) {
 		x.v.watch.takeBack()
 		p.set(promptOff, nil)
+		p.calm()
 		return false, nil
 	}
 	p.sock.Wait()
@@ -110,11 +111,16 @@ func (p *prompt) settle(l lender) (state int32) {
 	for p.state == promptLent { // who has read it is on its way
 		p.decided.Wait()
 	}
+	p.calm()
+	state, p.state, p.x = p.state, promptOff, nil
+	return state
+}
+
+// calm notes that rouse has moved the read deadline, if it has.
+func (p *prompt) calm() {
 	if p.roused.Swap(false) {
 		p.v.readBy = longAgo
 	}
-	state, p.state, p.x = p.state, promptOff, nil
-	return state
 }
 
 // prompted goes on where the answer was left. It reports whether that was the
@@ -145,6 +151,7 @@ func (p *prompt) arrived(data []byte, end error) (n int, more bool) {
 	defer p.mu.Unlock()
 	defer p.decided.Signal()
 	p.state = promptLeft
+	p.x.begun = end == nil // out is no longer the request
 	if end == nil && p.x.compose(data) {
 		n = len(data)
 		p.state = p.send()
