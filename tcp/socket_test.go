@@ -165,3 +165,36 @@ func TestSocketErrors(t *testing.T) {
 		t.Error("a closed one takes bytes, or is quiet")
 	}
 }
+
+// TestSocketResetIsNoEnd: a connection that was reset does not read as one that
+// has come to its end, whoever was told of the reset; one that had ended before
+// does.
+func TestSocketResetIsNoEnd(t *testing.T) {
+	told := map[string]func(s *Socket){
+		"nobody":       func(*Socket) {},
+		"TryWrite":     func(s *Socket) { s.TryWrite([]byte("x")) },
+		"Write":        func(s *Socket) { s.Write([]byte("x")) },
+		"WriteBuffers": func(s *Socket) { s.WriteBuffers(&net.Buffers{[]byte("x")}) },
+		"Wait":         func(s *Socket) { s.Wait() },
+		"Quiet":        func(s *Socket) { s.Quiet() },
+	}
+	for name, tell := range told {
+		t.Run(name, func(t *testing.T) {
+			for _, reset := range []bool{true, false} {
+				s, far := socketPair(t)
+				buf := make([]byte, 8)
+				if reset {
+					far.SetLinger(0)
+				}
+				far.Close()
+				time.Sleep(time.Millisecond) // a reset that comes later is told to the Read
+				for !reset && s.TryWrite([]byte("x")) > 0 { // until one has come behind the end
+				}
+				tell(s)
+				if _, err := s.Read(buf); reset != (err != io.EOF) {
+					t.Errorf("reset %v: %v", reset, err)
+				}
+			}
+		})
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -24,6 +25,7 @@ type Socket struct {
 	*net.TCPConn
 	raw     syscall.RawConn
 	in, out transfer
+	broken  atomic.Uintptr // the errno of a connection that broke; 0: none that is known
 }
 
 // transfer is one direction's present call.
@@ -74,10 +76,21 @@ func (s *Socket) got(n int, errno syscall.Errno, err error) (int, error) {
 		return 0, err
 	case errno != 0:
 		return 0, s.failed("read", errno)
+	case n == 0 && s.broken.Load() != 0:
+		return 0, s.failed("read", syscall.Errno(s.broken.Load()))
 	case n == 0:
 		return 0, io.EOF
 	}
 	return n, nil
+}
+
+// note remembers that a call which was no Read has been told that the connection
+// broke: the system tells it once, and a Read after it would see an end. EPIPE is
+// none of these: the peer's end had come before.
+func (s *Socket) note(errno syscall.Errno) {
+	if errno != 0 && errno != syscall.EAGAIN && errno != syscall.EPIPE {
+		s.broken.Store(uintptr(errno))
+	}
 }
 
 // failed is the error of a system call as the net package has it.
@@ -94,6 +107,7 @@ func (s *Socket) Write(p []byte) (n int, err error) {
 		case err != nil:
 			return n, err
 		case s.out.err != 0:
+			s.note(s.out.err)
 			return n, s.failed("write", s.out.err)
 		}
 		n += s.out.n
@@ -108,7 +122,9 @@ func (s *Socket) TryWrite(p []byte) int {
 		return 0
 	}
 	s.out.p, s.out.try, s.out.n = p, true, 0
-	s.raw.Write(s.out.f)
+	if s.raw.Write(s.out.f) == nil {
+		s.note(s.out.err)
+	}
 	s.out.p, s.out.try = nil, false
 	return max(s.out.n, 0)
 }
@@ -124,6 +140,7 @@ func (s *Socket) WriteBuffers(b *net.Buffers) (n int64, err error) {
 		case err != nil:
 			return n, err
 		case v.err != 0:
+			s.note(v.err)
 			return n, s.failed("writev", v.err)
 		}
 		n += int64(v.n)
@@ -157,7 +174,13 @@ func drop(b *net.Buffers, n int) {
 // Wait returns when a Read would not wait: nil, or the error of a read deadline
 // that has passed or of a socket that was closed here.
 func (s *Socket) Wait() error {
-	return s.raw.Read(func(fd uintptr) bool { return sysPeek(fd) != syscall.EAGAIN })
+	return s.raw.Read(func(fd uintptr) bool { return s.peek(fd) != syscall.EAGAIN })
+}
+
+func (s *Socket) peek(fd uintptr) syscall.Errno {
+	err := sysPeek(fd)
+	s.note(err)
+	return err
 }
 
 // Quiet reports whether nothing has arrived that was not read: neither bytes nor
@@ -165,7 +188,7 @@ func (s *Socket) Wait() error {
 func (s *Socket) Quiet() bool {
 	quiet := false
 	err := s.raw.Read(func(fd uintptr) bool {
-		quiet = sysPeek(fd) == syscall.EAGAIN
+		quiet = s.peek(fd) == syscall.EAGAIN
 		return true
 	})
 	return err == nil && quiet
