@@ -16,6 +16,7 @@ type lean struct {
 	s    *splice
 	from lender
 	dst  *Socket
+	to   Stall // catchUp's
 	sent int64 // bytes, without those that catchUp has copied
 }
 
@@ -26,7 +27,7 @@ func (s *splice) lean() bool {
 	if !ok1 || !ok2 {
 		return false
 	}
-	d := &lean{s: s, from: from, dst: dst}
+	d := &lean{s: s, from: from, dst: dst, to: Stall{Limit: s.stall}}
 	if !from.Lend(d.arrived) {
 		go d.catchUp()
 	}
@@ -53,7 +54,7 @@ func (d *lean) arrived(p []byte, end error) (n int, more bool) {
 // catchUp copies until there is nothing to wait for.
 func (d *lean) catchUp() {
 	for {
-		n, err := d.s.passPackets(d.dst, d.from)
+		n, err := d.to.passPackets(d.dst, d.from)
 		d.s.fromB += n
 		switch {
 		case err == io.EOF:

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestKeepalive: every accepted connection has keepalive, as if it had been
-// set on it.
-func TestKeepalive(t *testing.T) {
+// TestInheritedOptions: every accepted connection has its options, as if they had
+// been set on it.
+func TestInheritedOptions(t *testing.T) {
 	s, _ := socketPair(t)
 	raw, err := s.SyscallConn()
 	if err != nil {
@@ -21,6 +21,7 @@ func TestKeepalive(t *testing.T) {
 			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15},
 			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
 			{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+			{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSentLowAt},
 		} {
 			if got, err := unix.GetsockoptInt(int(fd), o.level, o.option); err != nil || got != o.want {
 				t.Errorf("option %d of level %d is %d, %v; want %d", o.option, o.level, got, err, o.want)

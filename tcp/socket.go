@@ -31,6 +31,41 @@ func WriteBuffers(c net.Conn, b *net.Buffers) (int64, error) {
 	return b.WriteTo(c)
 }
 
+// WriteSome writes as much of p, which must not be empty, as c takes at a time,
+// once it takes any: for who wants to know whether it still does. A connection
+// that is no socket is to take all of it.
+func WriteSome(c net.Conn, p []byte) (int, error) {
+	if s, ok := SocketOf(c); ok {
+		return s.WriteSome(p)
+	}
+	return c.Write(p)
+}
+
+// WriteSomeBuffers is WriteSome for several pieces, and takes from b what was
+// written. A connection that is no socket is to take the first of them.
+func WriteSomeBuffers(c net.Conn, b *net.Buffers) (int64, error) {
+	if s, ok := SocketOf(c); ok {
+		return s.WriteSomeBuffers(b)
+	}
+	if len(*b) == 0 {
+		return 0, nil
+	}
+	n, err := c.Write((*b)[0])
+	drop(b, n)
+	return int64(n), err
+}
+
+// drop takes the first n bytes from b, and what is empty before the next.
+func drop(b *net.Buffers, n int) {
+	for len(*b) > 0 && n >= len((*b)[0]) {
+		n -= len((*b)[0])
+		(*b)[0], *b = nil, (*b)[1:]
+	}
+	if n > 0 {
+		(*b)[0] = (*b)[0][n:]
+	}
+}
+
 // sockets is a listener whose connections are Sockets.
 type sockets struct{ net.Listener }
 

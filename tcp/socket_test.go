@@ -187,7 +187,7 @@ func TestSocketResetIsNoEnd(t *testing.T) {
 					far.SetLinger(0)
 				}
 				far.Close()
-				time.Sleep(time.Millisecond) // a reset that comes later is told to the Read
+				time.Sleep(time.Millisecond)                // a reset that comes later is told to the Read
 				for !reset && s.TryWrite([]byte("x")) > 0 { // until one has come behind the end
 				}
 				tell(s)

@@ -99,20 +99,28 @@ func (s *Socket) failed(op string, errno syscall.Errno) error {
 }
 
 func (s *Socket) Write(p []byte) (n int, err error) {
-	for n < len(p) {
-		s.out.p = p[n:]
-		err := s.raw.Write(s.out.f)
-		s.out.p = nil
-		switch {
-		case err != nil:
-			return n, err
-		case s.out.err != 0:
-			s.note(s.out.err)
-			return n, s.failed("write", s.out.err)
-		}
-		n += s.out.n
+	for n < len(p) && err == nil {
+		var some int
+		some, err = s.WriteSome(p[n:])
+		n += some
 	}
-	return n, nil
+	return n, err
+}
+
+// WriteSome writes as much of p as the socket takes at a time, once it takes any;
+// p must not be empty.
+func (s *Socket) WriteSome(p []byte) (int, error) {
+	s.out.p = p
+	err := s.raw.Write(s.out.f)
+	s.out.p = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case s.out.err != 0:
+		s.note(s.out.err)
+		return 0, s.failed("write", s.out.err)
+	}
+	return s.out.n, nil
 }
 
 // TryWrite writes as much of p as the socket takes at once, and returns how much
@@ -132,21 +140,33 @@ func (s *Socket) TryWrite(p []byte) int {
 // WriteBuffers writes all of b in as few system calls as the socket allows, and
 // takes from b what was written.
 func (s *Socket) WriteBuffers(b *net.Buffers) (n int64, err error) {
+	for len(*b) > 0 && err == nil {
+		var some int64
+		some, err = s.WriteSomeBuffers(b)
+		n += some
+	}
+	return n, err
+}
+
+// WriteSomeBuffers is WriteSome for several pieces, and takes from b what was
+// written.
+func (s *Socket) WriteSomeBuffers(b *net.Buffers) (n int64, err error) {
 	v := allVectors.Get().(*vectors)
 	defer v.giveBack()
-	for v.take(*b) {
-		err := s.raw.Write(v.f)
-		switch {
-		case err != nil:
-			return n, err
-		case v.err != 0:
-			s.note(v.err)
-			return n, s.failed("writev", v.err)
-		}
-		n += int64(v.n)
-		drop(b, v.n)
+	if !v.take(*b) {
+		drop(b, 0)
+		return 0, nil
 	}
-	return n, nil
+	err = s.raw.Write(v.f)
+	switch {
+	case err != nil:
+		return 0, err
+	case v.err != 0:
+		s.note(v.err)
+		return 0, s.failed("writev", v.err)
+	}
+	drop(b, v.n)
+	return int64(v.n), nil
 }
 
 var allVectors = sync.Pool{New: func() any {
@@ -158,17 +178,6 @@ var allVectors = sync.Pool{New: func() any {
 func (v *vectors) giveBack() {
 	v.forget()
 	allVectors.Put(v)
-}
-
-// drop takes the first n bytes from b.
-func drop(b *net.Buffers, n int) {
-	for len(*b) > 0 && n >= len((*b)[0]) {
-		n -= len((*b)[0])
-		(*b)[0], *b = nil, (*b)[1:]
-	}
-	if n > 0 {
-		(*b)[0] = (*b)[0][n:]
-	}
 }
 
 // Wait returns when a Read would not wait: nil, or the error of a read deadline

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,12 +114,15 @@ func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
 			return s.relayPackets(t, p)
 		}
 	}
-	read := readerOf(src)
+	read, to := readerOf(src), Stall{Limit: s.stall}
 	for {
 		buf, r, rerr := read()
 		if r > 0 {
-			w, werr := s.write(dst, (*buf)[:headroom+r])
+			w, werr := to.write(dst, (*buf)[:headroom+r])
 			n += int64(w)
+			if werr == io.EOF { // is no end of what is read
+				werr = io.ErrClosedPipe
+			}
 			if werr != nil {
 				rerr = werr
 			}
@@ -140,8 +142,8 @@ func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
 // relayPackets is relay for a source that has its packets in memory already:
 // they go out as they are, several in one writev.
 func (s *splice) relayPackets(dst *Socket, src packets) (n int64, err error) {
-	for {
-		w, err := s.passPackets(dst, src)
+	for to := (Stall{Limit: s.stall}); ; {
+		w, err := to.passPackets(dst, src)
 		n += w
 		if err == io.EOF {
 			return n, nil
@@ -153,68 +155,29 @@ func (s *splice) relayPackets(dst *Socket, src packets) (n int64, err error) {
 }
 
 // passPackets reads once and writes that.
-func (s *splice) passPackets(dst *Socket, src packets) (n int64, err error) {
+func (s *Stall) passPackets(dst *Socket, src packets) (n int64, err error) {
 	var room [atOnce][]byte
 	got, err := src.ReadBuffers(room[:0])
 	if len(got) == 0 {
 		return 0, err
 	}
-	n, werr := s.writePackets(dst, got)
+	n, werr := s.WriteBuffers(dst, (*net.Buffers)(&got))
 	if werr != nil {
 		err = werr
 	}
 	return n, err
 }
 
-func (s *splice) writePackets(dst *Socket, packets net.Buffers) (n int64, err error) {
-	for {
-		if err := s.extend(dst); err != nil {
-			return n, err
-		}
-		w, err := dst.WriteBuffers(&packets)
-		n += w
-		if !slow(w, err) {
-			return n, err
-		}
-	}
-}
-
-// slow reports whether a write that ran out of time has had some of its bytes
-// taken: that is no stall, and the rest may be tried.
-func slow(taken int64, err error) bool {
-	return taken > 0 && errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-// extend gives dst the stall time for the next write.
-func (s *splice) extend(dst net.Conn) error {
-	if s.stall == 0 {
-		return nil
-	}
-	return dst.SetWriteDeadline(time.Now().Add(s.stall))
-}
-
 // write sends what is in a buffer behind its headroom.
-func (s *splice) write(dst net.Conn, buf []byte) (n int, err error) {
-	behind, _ := dst.(behindWriter)
-	for {
-		if err := s.extend(dst); err != nil {
-			return n, err
-		}
-		var w int
-		if behind != nil {
-			w, err = behind.WriteBehind(buf[n:], headroom)
-		} else {
-			w, err = dst.Write(buf[headroom+n:])
-		}
-		n += w
-		if slow(int64(w), err) {
-			continue
-		}
-		if err == io.EOF { // is no end of what is read
-			err = io.ErrClosedPipe
-		}
-		return n, err
+func (s *Stall) write(dst net.Conn, buf []byte) (n int, err error) {
+	behind, ok := dst.(behindWriter)
+	if !ok {
+		return s.Write(dst, buf[headroom:])
 	}
+	if err := s.Extend(dst); err != nil {
+		return 0, err
+	}
+	return behind.WriteBehind(buf, headroom)
 }
 
 // reader reads once into a pooled buffer, which it takes when there is

@@ -260,7 +260,7 @@ func (b *Backend) unreserve() {
 // add takes a new connection in, unless the backend has been closed meanwhile.
 func (b *Backend) add(up *upstream) (*upstream, error) {
 	up.in = reader{conn: up.conn, max: longestResponseHead}
-	up.stall = b.o.StallTimeout
+	up.stall.Limit = b.o.StallTimeout
 	b.mu.Lock()
 	b.all[up] = struct{}{}
 	err := b.closed
@@ -353,13 +353,12 @@ func (b *Backend) tooOld(now time.Time) []*upstream {
 // buffer and no goroutine; an exchange owns it from get to put or drop. Of a
 // service that speaks HTTP/2 it is one call, which ends with its exchange.
 type upstream struct {
-	conn    net.Conn // the call, if it is one
-	call    *call
-	in      reader
-	used    bool      // it has carried a request before
-	since   time.Time // idle since then
-	writeBy time.Time // the write deadline that is set
-	stall   time.Duration
+	conn  net.Conn // the call, if it is one
+	call  *call
+	in    reader
+	used  bool      // it has carried a request before
+	since time.Time // idle since then
+	stall tcp.Stall
 }
 
 // clean reports whether nothing has arrived that belongs to no response.
@@ -373,7 +372,7 @@ func (u *upstream) write(p []byte) error {
 
 // send is write that says how much was taken.
 func (u *upstream) send(p []byte) (int, error) {
-	return writeAll(u.conn, p, u.stall, &u.writeBy)
+	return u.stall.Write(u.conn, p)
 }
 
 // behindWriter is a connection that can send what stands behind room bytes of
@@ -384,7 +383,7 @@ type behindWriter interface {
 
 // writeBehind is write without a copy, for a connection that can do that.
 func (u *upstream) writeBehind(p []byte, room int) error {
-	if err := extend(u.conn, u.stall, &u.writeBy); err != nil {
+	if err := u.stall.Extend(u.conn); err != nil {
 		return err
 	}
 	_, err := u.conn.(behindWriter).WriteBehind(p, room)

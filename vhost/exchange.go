@@ -126,7 +126,7 @@ func (x *exchange) resolve() *Page {
 	case b == nil:
 		return pageUnknown
 	}
-	x.b, x.v.stall = b, b.o.StallTimeout
+	x.b, x.v.stall.Limit = b, b.o.StallTimeout
 	return nil
 }
 

@@ -1,8 +1,10 @@
 package vhost
 
 import (
+	"adit/tcp"
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -126,6 +128,46 @@ func TestStalledVisitor(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("never cut")
+	}
+}
+
+// TestSlowVisitor takes its response slowly, which is no stall, however much of
+// it could be sent at once.
+func TestSlowVisitor(t *testing.T) {
+	const stall = 3 * time.Second
+	o := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+		io.Copy(c, io.LimitReader(zeros{}, 1e9))
+	})
+	server, client := testTLS()
+	for name, secure := range map[string]bool{"http": false, "https": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := front(t, o.addr, func(o *BackendOptions) { o.StallTimeout = stall })
+			lns, err := tcp.Listen([]string{"127.0.0.1"}, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var c net.Conn
+			if c, err = net.Dial("tcp", lns[0].Addr().String()); err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if secure {
+				go g.ServeTLS(lns[0], server)
+				c = tls.Client(c, client)
+			} else {
+				go g.Serve(lns[0])
+			}
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n")
+			buf := make([]byte, 16<<10)
+			for began := time.Now(); time.Since(began) < 3*stall; time.Sleep(stall / 50) {
+				if _, err := io.ReadFull(c, buf); err != nil {
+					t.Fatalf("after %v: %v", time.Since(began), err)
+				}
+			}
+		})
 	}
 }
 

@@ -66,7 +66,7 @@ func (s *stream) end(b *body) {
 			h[name] = append(h[name], string(f.value))
 		}
 	}
-	s.ctl.SetWriteDeadline(time.Now().Add(s.stall))
+	s.ctl.SetWriteDeadline(time.Now().Add(s.stall.Limit))
 	s.whole = true
 }
 
@@ -88,9 +88,9 @@ func (s *stream) watchStall(writing bool) {
 	case !writing:
 		s.stalled.Stop()
 	case s.stalled == nil:
-		s.stalled = time.AfterFunc(s.stall, s.cut)
+		s.stalled = time.AfterFunc(s.stall.Limit, s.cut)
 	default:
-		s.stalled.Reset(s.stall)
+		s.stalled.Reset(s.stall.Limit)
 	}
 }
 
@@ -99,7 +99,7 @@ func (s *stream) watchStall(writing bool) {
 func (s *stream) cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.writing && time.Since(s.since) >= s.stall {
+	if s.writing && time.Since(s.since) >= s.stall.Limit {
 		s.ctl.SetWriteDeadline(longAgo)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"adit/tcp"
 )
 
 // sniffTime is how long a request of HTTP/3 without Content-Length may take to
@@ -47,7 +49,7 @@ func newStream(p *peer, w http.ResponseWriter, q *http.Request) *stream {
 	s := streams.Get().(*stream)
 	s.w, s.q, s.ctl = w, q, http.NewResponseController(w)
 	v := &s.visitor
-	v.r, v.conn, v.ctx, v.cancel, v.stall, v.framed = p.r, s, q.Context(), endNothing, defaultTimeout, true
+	v.r, v.conn, v.ctx, v.cancel, v.stall, v.framed = p.r, s, q.Context(), endNothing, tcp.Stall{Limit: defaultTimeout}, true
 	v.in = reader{conn: s, max: bigBuffer}
 	v.watch.v, v.watch.left = v, false
 	v.request.TLS, v.request.Visitor = p.from.TLS, p.from.Visitor

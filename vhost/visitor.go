@@ -52,9 +52,9 @@ type visitor struct {
 	watch  watch
 	prompt prompt
 
-	readBy, writeBy time.Time // the deadlines that conn has
-	stall           time.Duration
-	fresh           bool // no head has been read yet
+	readBy time.Time // the read deadline that conn has
+	stall  tcp.Stall // of conn, or the stream's limit
+	fresh  bool      // no head has been read yet
 
 	proxy     *proxy  // that is at the other end; nil: the visitor is
 	request   Request // for Resolve
@@ -65,7 +65,7 @@ type visitor struct {
 }
 
 func newVisitor(r *Router, c net.Conn) *visitor {
-	v := &visitor{r: r, conn: c, in: reader{conn: c, max: longestHead}, stall: defaultTimeout, fresh: true}
+	v := &visitor{r: r, conn: c, in: reader{conn: c, max: longestHead}, stall: tcp.Stall{Limit: defaultTimeout}, fresh: true}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	v.watch.v, v.prompt.v = v, v
 	_, secure := c.(*tls.Conn)
@@ -277,13 +277,14 @@ type onlyReader struct{ io.Reader }
 
 // write sends p, as long as the visitor goes on taking it.
 func (v *visitor) write(p []byte) error {
-	_, err := writeAll(v.conn, p, v.stall, &v.writeBy)
+	_, err := v.stall.Write(v.conn, p)
 	return err
 }
 
 // writePackets is write for several pieces.
 func (v *visitor) writePackets(packets net.Buffers) error {
-	return writePackets(v.conn, packets, v.stall, &v.writeBy)
+	_, err := v.stall.WriteBuffers(v.conn, &packets)
+	return err
 }
 
 // name sets request.Host from a request's Host. The work is done once for
