@@ -1,7 +1,6 @@
 package vhost
 
 import (
-	"adit/tcp"
 	"bufio"
 	"context"
 	"crypto/tls"
@@ -16,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"adit/tcp"
 )
 
 // TestDialErrors: each way of not being reached has its page.
