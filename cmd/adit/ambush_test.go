@@ -83,7 +83,7 @@ func killOnce(ts *testscript.TestScript, i int, args []string) {
 	a.listen(b.hear)
 	defer a.listen(nil)
 	_ = os.Remove(ts.MkAbs("gateway.log"))
-	p := start(ts, "gateway.log", "gateway.log", "adit", append(serveArgs(ts), args...)...)
+	p := start(ts, "gateway.log", "gateway.log", "adit", serveArgs(ts, args)...)
 	select {
 	case <-b.sprung:
 	case <-p.done:

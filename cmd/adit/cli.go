@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -63,7 +64,7 @@ func (c *cli) BeforeResolve(ctx *kong.Context) error {
 	if ctx.Command() == "" {
 		return nil // and kong says what is missing
 	}
-	if err := refuseStrayFlags(ctx); err != nil {
+	if err := errors.Join(refuseStrayFlags(ctx), refuseRepeatedFlags(ctx)); err != nil {
 		return err
 	}
 	if isCommand(ctx, "version") {
@@ -97,6 +98,22 @@ func refuseStrayFlags(ctx *kong.Context) error {
 		if path.Flag != nil && !hasFlag(ctx, path.Flag.Name) {
 			return fmt.Errorf("--%s has no meaning for adit %s", path.Flag.Name, ctx.Command())
 		}
+	}
+	return nil
+}
+
+// refuseRepeatedFlags refuses a flag that stands twice: kong lets the last one
+// win without a word. Several values are one, with commas between.
+func refuseRepeatedFlags(ctx *kong.Context) error {
+	seen := make(map[string]bool)
+	for _, path := range ctx.Path {
+		if path.Flag == nil {
+			continue
+		}
+		if seen[path.Flag.Name] {
+			return fmt.Errorf("--%s is given twice; where it takes several values, write them with commas between", path.Flag.Name)
+		}
+		seen[path.Flag.Name] = true
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -57,15 +58,15 @@ func gatewayOf(ts *testscript.TestScript) *process {
 	return p
 }
 
-// startGateway runs adit serve on the script's ports, with args after them so
-// that they win, and waits until it serves. Negated: until it has failed.
+// startGateway runs adit serve on the script's ports, but where args have
+// others, and waits until it serves. Negated: until it has failed.
 func startGateway(ts *testscript.TestScript, neg bool, args []string) {
 	r := rigOf(ts)
 	if r.gateway != nil {
 		ts.Fatalf("a gateway runs already")
 	}
 	_ = os.Remove(ts.MkAbs("gateway.log")) // of a gateway before, looked at when it ended
-	r.gateway = start(ts, "gateway.log", "gateway.log", "adit", append(serveArgs(ts), args...)...)
+	r.gateway = start(ts, "gateway.log", "gateway.log", "adit", serveArgs(ts, args)...)
 	ts.Setenv("GATEWAY_PID", fmt.Sprint(r.gateway.cmd.Process.Pid))
 	health := healthURL(ts)
 	healthy := poll(func() bool { return !r.gateway.alive() || answers(health) }) && r.gateway.alive()
@@ -74,12 +75,20 @@ func startGateway(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// serveArgs is the gateway of one script: alone on its ports of the loopback.
-func serveArgs(ts *testscript.TestScript) []string {
+// serveArgs is the gateway of one script: alone on its ports of the loopback,
+// unless args say otherwise.
+func serveArgs(ts *testscript.TestScript, args []string) []string {
 	loopback := func(port string) string { return "127.0.0.1:" + ts.Getenv(port) }
-	return []string{"serve", "--ssh", loopback("SSH_PORT"), "--http", loopback("HTTP_PORT"), "--https", "off",
-		"--admin", loopback("ADMIN_PORT"), "--tcp-host", "127.0.0.1",
-		"--tcp-ports", ts.Getenv("TCP_LO") + "-" + ts.Getenv("TCP_HI"), "--log-level", "debug"}
+	all := append([]string{"serve"}, args...)
+	for _, flag := range [][2]string{
+		{"--ssh", loopback("SSH_PORT")}, {"--http", loopback("HTTP_PORT")}, {"--https", "off"}, {"--admin", loopback("ADMIN_PORT")},
+		{"--tcp-host", "127.0.0.1"}, {"--tcp-ports", ts.Getenv("TCP_LO") + "-" + ts.Getenv("TCP_HI")}, {"--log-level", "debug"},
+	} {
+		if !slices.Contains(args, flag[0]) {
+			all = append(all, flag[:]...)
+		}
+	}
+	return all
 }
 
 func healthURL(ts *testscript.TestScript) string {
