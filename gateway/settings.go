@@ -76,6 +76,13 @@ func resolve(cfg Config) (*settings, error) {
 	return s, errors.Join(errs...)
 }
 
+// Validate says what in c New would refuse whatever the machine is like: values
+// and combinations of them, each with its flag.
+func (c Config) Validate() error {
+	_, err := resolve(c)
+	return err
+}
+
 // now is the configuration that is in force by now.
 func (s *settings) now() *Config { return s.live.Load() }
 
@@ -101,25 +108,21 @@ func (s *settings) checkTLS() error {
 	if mode == "" && s.local {
 		mode = "internal"
 	}
-	switch {
-	case s.TLS == "off" && s.HTTPS != "" && s.HTTPS != "off":
-		return fmt.Errorf("--https: %s would stay closed with --tls off: leave out one of them", s.HTTPS)
-	case mode == "files" && s.CertDir == "":
-		return errors.New("--tls: files needs --cert-dir DIR")
-	case mode != "files" && s.CertDir != "":
-		return errors.New("--cert-dir: is for --tls files only")
-	case mode == "acme" && s.local && s.HTTPS != "off":
-		return errors.New("--tls: acme needs --domain NAME: no CA certifies localhost")
-	case s.ACME.DNS == "rfc2136" && s.ACME.DNSServer == "":
-		return errors.New("--dns: rfc2136 needs --dns-server HOST:PORT")
-	case s.ACME.DNS == "exec" && s.ACME.DNSExec == "":
-		return errors.New("--dns: exec needs --dns-exec PROGRAM")
-	case s.ACME.DNS != "rfc2136" && s.ACME.DNSServer+s.ACME.DNSKey != "":
-		return errors.New("--dns-server and --dns-key: are for --dns rfc2136 only")
-	case s.ACME.DNS != "exec" && s.ACME.DNSExec != "":
-		return errors.New("--dns-exec: is for --dns exec only")
+	var errs []error
+	refuse := func(wrong bool, format string, args ...any) {
+		if wrong {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
 	}
-	return nil
+	refuse(s.TLS == "off" && s.HTTPS != "" && s.HTTPS != "off", "--https: %s would stay closed with --tls off: leave out one of them", s.HTTPS)
+	refuse(mode == "files" && s.CertDir == "", "--tls: files needs --cert-dir DIR")
+	refuse(mode != "files" && s.CertDir != "", "--cert-dir: is for --tls files only")
+	refuse(mode == "acme" && s.local && s.HTTPS != "off", "--tls: acme needs --domain NAME: no CA certifies localhost")
+	refuse(s.ACME.DNS == "rfc2136" && s.ACME.DNSServer == "", "--dns: rfc2136 needs --dns-server HOST:PORT")
+	refuse(s.ACME.DNS == "exec" && s.ACME.DNSExec == "", "--dns: exec needs --dns-exec PROGRAM")
+	refuse(s.ACME.DNS != "rfc2136" && s.ACME.DNSServer+s.ACME.DNSKey != "", "--dns-server and --dns-key: are for --dns rfc2136 only")
+	refuse(s.ACME.DNS != "exec" && s.ACME.DNSExec != "", "--dns-exec: is for --dns exec only")
+	return errors.Join(errs...)
 }
 
 func (s *settings) defaults(p preset) {

@@ -30,6 +30,16 @@ func TestOnePortForTwo(t *testing.T) {
 	}
 }
 
+// TestAllCombinations: everything that does not go together is told at once.
+func TestAllCombinations(t *testing.T) {
+	err := Config{SSH: ":80", HTTP: ":80", TLS: "files", ACME: ACME{DNS: "exec", DNSServer: "ns.test:53"}}.Validate()
+	for _, want := range []string{"port 80 (HTTP) is also that of --ssh", "--cert-dir DIR", "--dns-exec PROGRAM", "--dns-server and --dns-key"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in: %v", want, err)
+		}
+	}
+}
+
 // TestChange: what can change while the gateway runs does, back to the preset
 // too; what cannot stays, and a bad one changes nothing.
 func TestChange(t *testing.T) {

@@ -143,6 +143,8 @@ func TestStatus(t *testing.T) {
 		{"", nil, 2}, {"bogus", nil, 2}, {"serve --bogus", nil, 2}, {"serve extra", nil, 2},
 		{"serve --ssh 22", nil, 2}, {"serve --ssh off --ssh off", nil, 2}, {"check --park 1s --park=2s", nil, 2},
 		{"serve", bad, 2}, {"check", bad, 1}, {"check --ssh 22", bad, 2},
+		{"serve --tls files", nil, 2}, {"check --tls off --https :443", nil, 2}, {"serve --ssh :1 --http :1", nil, 2},
+		{"check", map[string]string{"ADIT_TLS": "files"}, 2},
 		{"keys", nil, 2}, {"keys ls", bad, 2}, {"keys ls UPPER", nil, 2}, {"keys ls --ssh off", nil, 2},
 		{"version --domain x", nil, 2}, {"--domain x", nil, 2},
 		{"--help", bad, 0}, {"serve --help", bad, 0}, {"check --help", nil, 0}, {"keys --help", nil, 0},

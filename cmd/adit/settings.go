@@ -63,10 +63,14 @@ type settings struct {
 }
 
 // gatewayConfig is the settings as the gateway takes them. The defaults that
-// depend on the account and its environment are filled in here.
+// depend on the account and its environment are filled in here. Values that do
+// not go together are a wrong command line, wherever they were set.
 func (s *settings) gatewayConfig(env map[string]string) (gateway.Config, error) {
 	c := s.plainConfig()
-	var err error
+	err := c.Validate()
+	if err != nil {
+		return c, usageError{err}
+	}
 	if c.State, err = s.stateDir(); err != nil {
 		return c, err
 	}
