@@ -157,22 +157,28 @@ func (c *check) secrets() {
 
 // ports tries each address, and asks who has it where it is taken.
 func (c *check) ports(ctx context.Context) {
-	for _, a := range c.cfg.ssh {
-		c.port(a, "SSH", "ssh", func(addr string) bool { return c.isOurSSH(ctx, addr) })
-	}
-	for _, a := range c.cfg.http {
-		c.port(a, "HTTP", "http", func(addr string) bool { return c.isOurHTTP(ctx, addr, "/known_hosts") })
-	}
-	for _, a := range c.cfg.https {
-		c.port(a, "HTTPS", "https", func(addr string) bool { return c.isOurSSH(ctx, addr) }) // which it answers too
-	}
+	ssh := func(addr string) bool { return c.isOurSSH(ctx, addr) }
+	c.listener(c.cfg.ssh, "SSH", "ssh", ssh)
+	c.listener(c.cfg.http, "HTTP", "http", func(addr string) bool { return c.isOurHTTP(ctx, addr, "/known_hosts") })
+	c.listener(c.cfg.https, "HTTPS", "https", ssh) // which it answers too
 	c.udp()
-	for _, a := range c.cfg.admin {
-		c.port(a, "admin", "admin", func(addr string) bool { return c.isOurHTTP(ctx, addr, "/healthz") })
+	c.listener(c.cfg.admin, "admin", "admin", func(addr string) bool { return c.isOurHTTP(ctx, addr, "/healthz") })
+	c.tcpHosts()
+}
+
+// listener tries the addresses of one listener, of which the machine must have
+// one.
+func (c *check) listener(addrs []string, what, flag string, ours func(string) bool) {
+	some := slices.ContainsFunc(addrs, func(a string) bool {
+		host, _, _ := net.SplitHostPort(a)
+		return hasAddress(host)
+	})
+	for _, a := range addrs {
+		c.port(a, what, flag, some, ours)
 	}
 }
 
-func (c *check) port(addr, what, flag string, ours func(string) bool) {
+func (c *check) port(addr, what, flag string, some bool, ours func(string) bool) {
 	host, port, _ := net.SplitHostPort(addr)
 	name := fmt.Sprintf("port %s (%s)", port, what)
 	lns, err := tcp.Listen([]string{host}, portOf(addr))
@@ -180,7 +186,7 @@ func (c *check) port(addr, what, flag string, ours func(string) bool) {
 	switch {
 	case err == nil:
 		c.ok(name, "free at "+addr)
-	case isNoAddress(err):
+	case some && isNoAddress(err):
 		c.warn(name, fmt.Sprintf("this machine has no address %s; it is left out", host))
 	case c.running && ours(dialable(host, port)):
 		c.ok(name, "held by the running adit at "+addr)
@@ -189,9 +195,22 @@ func (c *check) port(addr, what, flag string, ours func(string) bool) {
 	}
 }
 
+// tcpHosts looks for the addresses that TCP tunnels listen on.
+func (c *check) tcpHosts() {
+	if err := c.cfg.tryTCPHosts(); err != nil {
+		c.fail("TCP tunnels", err.Error())
+		return
+	}
+	for _, host := range c.cfg.tcpHosts {
+		if c.cfg.ports.Len() > 0 && !hasAddress(host) {
+			c.warn("TCP tunnels", fmt.Sprintf("this machine has no address %s; it is left out", host))
+		}
+	}
+}
+
 // dialable turns "all addresses" into one that can be asked.
 func dialable(host, port string) string {
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+	if isAll(host) {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, port)

@@ -14,15 +14,8 @@ import (
 func (g *Gateway) listen() error {
 	var errs []error
 	open := func(addrs []string, what, flag string) []net.Listener {
-		var lns []net.Listener
-		for _, a := range addrs {
-			host, _, _ := net.SplitHostPort(a)
-			got, err := tcp.Listen([]string{host}, portOf(a))
-			if err != nil && !(len(addrs) > 1 && isNoAddress(err)) {
-				errs = append(errs, portError(err, a, what, flag))
-			}
-			lns = append(lns, got...)
-		}
+		lns, err := listenAll(addrs, what, flag)
+		errs = append(errs, err)
 		return lns
 	}
 	g.lns.ssh = open(g.cfg.ssh, "SSH", "ssh")
@@ -30,6 +23,9 @@ func (g *Gateway) listen() error {
 	g.lns.https = open(g.cfg.https, "HTTPS", "https")
 	errs = append(errs, g.listenQUIC())
 	g.lns.admin = open(g.cfg.admin, "the admin listener", "admin")
+	if err := g.cfg.tryTCPHosts(); err != nil {
+		errs = append(errs, fmt.Errorf("TCP tunnels: %w", err))
+	}
 	https := shown(g.cfg.PublicHTTPS, g.lns.https, 443)
 	ssh := 22
 	if len(g.lns.ssh) == 0 && len(g.lns.https) > 0 {
@@ -37,6 +33,41 @@ func (g *Gateway) listen() error {
 	}
 	g.ports = ports{shown(g.cfg.PublicSSH, g.lns.ssh, ssh), shown(g.cfg.PublicHTTP, g.lns.http, 80), https}
 	return errors.Join(errs...)
+}
+
+// listenAll opens one listener's addresses. Those that the machine lacks are left
+// out, as long as one is left.
+func listenAll(addrs []string, what, flag string) (lns []net.Listener, err error) {
+	var missing, errs []error
+	for _, a := range addrs {
+		host, _, _ := net.SplitHostPort(a)
+		got, err := tcp.Listen([]string{host}, portOf(a))
+		switch {
+		case isNoAddress(err):
+			missing = append(missing, portError(err, a, what, flag))
+		case err != nil:
+			errs = append(errs, portError(err, a, what, flag))
+		}
+		lns = append(lns, got...)
+	}
+	if len(lns) == 0 {
+		errs = append(errs, missing...)
+	}
+	return lns, errors.Join(errs...)
+}
+
+// tryTCPHosts looks, before a tunnel needs it, for an address that TCP tunnels can
+// listen on.
+func (s *settings) tryTCPHosts() error {
+	if s.ports.Len() == 0 {
+		return nil
+	}
+	lns, err := tcp.Listen(s.tcpHosts, 0)
+	tcp.Close(lns)
+	if err != nil {
+		return fmt.Errorf("they cannot listen on %s: %w. Use an address of this machine with --tcp-host, or close them with --tcp-ports off", hosts(s.tcpHosts), err)
+	}
+	return nil
 }
 
 // shown is the port users are told: the configured one, else the one that is
@@ -49,6 +80,13 @@ func shown(public int, lns []net.Listener, otherwise int) int {
 		return lns[0].Addr().(*net.TCPAddr).Port
 	}
 	return otherwise
+}
+
+// hasAddress reports whether the machine has a host's address.
+func hasAddress(host string) bool {
+	lns, err := tcp.Listen([]string{host}, 0)
+	tcp.Close(lns)
+	return !isNoAddress(err)
 }
 
 // isNoAddress reports whether the machine lacks the address, as ::1 where

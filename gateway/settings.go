@@ -65,7 +65,10 @@ func resolve(cfg Config) (*settings, error) {
 	if s.ports, err = tcp.ParseRange(s.TCPPorts); err != nil {
 		errs = append(errs, fmt.Errorf("--tcp-ports: %w", err))
 	}
-	if s.tcpHosts, err = splitHosts(s.TCPHost); err != nil {
+	if s.tcpHosts, err = splitHosts(s.TCPHost); err == nil {
+		err = distinct(s.tcpHosts)
+	}
+	if err != nil {
 		errs = append(errs, fmt.Errorf("--tcp-host: %w", err))
 	}
 	if err := validDomain(s.domain); err != nil {
@@ -194,6 +197,18 @@ func splitHosts(value string) ([]string, error) {
 	return list, nil
 }
 
+// distinct refuses two hosts of which one would take the other's ports.
+func distinct(hosts []string) error {
+	for i, h := range hosts {
+		for _, before := range hosts[:i] {
+			if sameHost(before, h) {
+				return fmt.Errorf("%s and %s are the same address, or one is in the other: leave out one of them", before, h)
+			}
+		}
+	}
+	return nil
+}
+
 // checkAddresses refuses one port for two things: what listens second would
 // only say that another program has it.
 func (s *settings) checkAddresses() error {
@@ -220,7 +235,20 @@ func (s *settings) checkAddresses() error {
 func overlap(a, b string) bool {
 	ahost, aport, _ := net.SplitHostPort(a)
 	bhost, bport, _ := net.SplitHostPort(b)
-	return aport == bport && aport != "0" && (ahost == bhost || ahost == "" || bhost == "")
+	return aport == bport && aport != "0" && sameHost(ahost, bhost)
+}
+
+// sameHost reports whether a port of one host is also the other's.
+func sameHost(a, b string) bool {
+	ip := net.ParseIP(a)
+	return a == b || isAll(a) || isAll(b) || ip != nil && ip.Equal(net.ParseIP(b))
+}
+
+// isAll reports whether a host stands for all addresses of the machine. To
+// net.Listen 0.0.0.0 does too, and not for those of IPv4 alone.
+func isAll(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
 }
 
 func validDomain(d string) error {

@@ -19,7 +19,13 @@ func TestOnePortForTwo(t *testing.T) {
 		{Config{HTTP: ":80,127.0.0.1:80"}, "port 80 (HTTP) is also that of --http"},
 		{Config{SSH: "127.0.0.1:0", HTTP: "127.0.0.1:0"}, ""},
 		{Config{SSH: "127.0.0.1:80", HTTP: "[::1]:80"}, ""},
-		{Config{SSH: "0.0.0.0:22,[::]:22"}, ""},
+		{Config{SSH: "0.0.0.0:22,[::]:22"}, "port 22 (SSH) is also that of --ssh"}, // net.Listen takes either for both
+		{Config{SSH: "0.0.0.0:22", HTTP: "[::1]:22"}, "port 22 (HTTP) is also that of --ssh"},
+		{Config{SSH: "[::1]:22,[0:0::1]:22"}, "port 22 (SSH) is also that of --ssh"},
+		{Config{SSH: "a.test:22,b.test:22"}, ""},
+		{Config{TCPHost: "127.0.0.1,127.0.0.1"}, "--tcp-host: 127.0.0.1 and 127.0.0.1 are the same address"},
+		{Config{TCPHost: "127.0.0.1,0.0.0.0"}, "--tcp-host: 127.0.0.1 and 0.0.0.0 are"},
+		{Config{TCPHost: "127.0.0.1,127.0.0.2,::1"}, ""},
 		{Config{}, ""}, {Config{Domain: "gw.test"}, ""},
 	}
 	for _, tt := range tests {
