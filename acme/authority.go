@@ -26,24 +26,30 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// openAuthority reads the root in dir, and makes it if there is none. A root
-// whose key is gone is not made anew: somebody trusts it.
+// openAuthority reads the root in dir, and makes it if there is none.
 func openAuthority(dir string) (*authority, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	key, err := readKey(filepath.Join(dir, "root.key"))
+	key, err := readRootKey(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(filepath.Join(dir, "root.crt")); err == nil {
-			return nil, fmt.Errorf("%s is there and root.key is not: restore it, or move both away for a new CA",
-				filepath.Join(dir, "root.crt"))
-		}
 		key, err = makeKey(filepath.Join(dir, "root.key"))
 	}
 	if err != nil {
 		return nil, err
 	}
 	return openRoot(filepath.Join(dir, "root.crt"), key)
+}
+
+// readRootKey reads the root's key; fs.ErrNotExist is for a folder without a root.
+// A root whose key is gone is not made anew: somebody trusts it.
+func readRootKey(dir string) (*ecdsa.PrivateKey, error) {
+	key, err := readKey(filepath.Join(dir, "root.key"))
+	root := filepath.Join(dir, "root.crt")
+	if _, e := os.Lstat(root); e == nil && errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is there and root.key is not: restore it, or move both away for a new CA", root)
+	}
+	return key, err
 }
 
 // openRoot reads the root certificate, or makes the one that a crash kept from
@@ -57,7 +63,7 @@ func openRoot(file string, key *ecdsa.PrivateKey) (*authority, error) {
 		return nil, err
 	}
 	if !key.PublicKey.Equal(cert.PublicKey) {
-		return nil, fmt.Errorf("%s does not belong to root.key", file)
+		return nil, damaged(file, errors.New("does not belong to root.key"))
 	}
 	if time.Now().After(cert.NotAfter) {
 		return nil, fmt.Errorf("%s expired on %s: move it and root.key away for a new CA", file, cert.NotAfter.Format(time.DateOnly))
@@ -78,7 +84,16 @@ func readKey(file string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x509.ParseECPrivateKey(block)
+	key, err := x509.ParseECPrivateKey(block)
+	if err != nil {
+		return nil, damaged(file, err)
+	}
+	return key, nil
+}
+
+// damaged says what to do about a file of the root that is not what it should be.
+func damaged(file string, err error) error {
+	return fmt.Errorf("%s: %w: restore it, or move root.crt and root.key away for a new CA", file, err)
 }
 
 func makeKey(file string) (*ecdsa.PrivateKey, error) {
@@ -98,7 +113,11 @@ func readRoot(file string) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x509.ParseCertificate(der)
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, damaged(file, err)
+	}
+	return cert, nil
 }
 
 // makeRoot signs the root. Its name ends in its key's, so that two gateways'
@@ -137,7 +156,7 @@ func readPEM(file, kind string) ([]byte, error) {
 	}
 	block, _ := pem.Decode(b)
 	if block == nil || block.Type != kind {
-		return nil, fmt.Errorf("%s: no %s in it", file, kind)
+		return nil, damaged(file, fmt.Errorf("no %s in it", kind))
 	}
 	return block.Bytes, nil
 }

@@ -186,6 +186,9 @@ func TestInternalRootDamaged(t *testing.T) {
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Error(err)
 			}
+			if line := mustReport(t, cfg)[0]; (line.Level == OK) != (err == nil) || err != nil && !strings.Contains(err.Error(), line.Text) {
+				t.Errorf("the report says %+v, and start %v", line, err)
+			}
 		})
 	}
 }

@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -146,22 +147,26 @@ func (s *dnsSolver) try(ctx context.Context, domain string) Line {
 	return Line{OK, what, p.at + " accepted"}
 }
 
-// report of ModeInternal says where the root is.
+// report of ModeInternal says where the root is, and what start would say of it.
 func (in *internal) report(context.Context) []Line {
 	file := filepath.Join(in.dir, "root.crt")
 	root, err := readRoot(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		return []Line{{OK, "internal ca", file + ", made when the gateway first runs; then to trust it: " + Trust(file)}}
-	case err != nil:
+	}
+	var key *ecdsa.PrivateKey
+	if err == nil {
+		key, err = readRootKey(in.dir)
+	}
+	if err == nil {
+		_, err = openRoot(file, key)
+	}
+	if err != nil {
 		return []Line{{Fail, "internal ca", clean(err.Error())}}
 	}
 	line := expiry("", root)
 	line.What = "internal ca"
 	line.Text = file + ", " + line.Text + "; to trust it: " + Trust(file)
-	if _, err := readKey(filepath.Join(in.dir, "root.key")); err != nil {
-		line.Level, line.Text = Fail, clean(err.Error())
-	}
 	return []Line{line}
 }
 
