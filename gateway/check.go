@@ -131,16 +131,16 @@ func (c *check) database() {
 
 // secrets looks at the host keys and the name secret.
 func (c *check) secrets() {
-	used := false
-	for _, name := range []string{"name_secret", "adit.db"} {
-		_, err := os.Stat(filepath.Join(c.dir, name))
-		used = used || err == nil
+	used, err := isUsed(c.dir)
+	if err != nil {
+		c.fail("state folder", err.Error())
+		return
 	}
 	if !used {
 		c.ok("host key", "not there yet; serve makes it")
 		return
 	}
-	signers, files, err := keys.LoadHostKeys(c.dir)
+	signers, files, err := loadHostKeys(c.dir)
 	if err != nil {
 		c.fail("host key", err.Error())
 	}
@@ -148,7 +148,7 @@ func (c *check) secrets() {
 	for i, k := range signers {
 		c.ok("host key", fmt.Sprintf("%s %s", filepath.Base(files[i]), ssh.FingerprintSHA256(k.PublicKey())))
 	}
-	if _, err := readSecret(filepath.Join(c.dir, "name_secret")); err != nil {
+	if _, err := readSecret(c.dir); err != nil {
 		c.fail("name_secret", err.Error())
 		return
 	}

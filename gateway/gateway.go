@@ -89,7 +89,8 @@ func New(cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-// open reads the state and then listens.
+// open reads the state and listens, and tells of everything that is wrong with
+// either.
 func (g *Gateway) open() (err error) {
 	dir := g.cfg.State
 	if dir == "" {
@@ -97,26 +98,32 @@ func (g *Gateway) open() (err error) {
 			return err
 		}
 	}
-	if g.state, err = openState(dir); err != nil {
+	if err := makeFolders(dir); err != nil {
+		return errors.Join(err, g.listen()) // of what is in it nothing can be said
+	}
+	g.state, err = openState(dir)
+	if errors.Is(err, errRunning) {
+		return err // it has the ports too
+	}
+	if err := errors.Join(err, g.openKeys(), g.listen()); err != nil {
 		return err
 	}
 	g.state.ledger.before = g.cfg.BeforeWrite
-	g.keys, err = keys.Open(keys.Config{
-		Dir: filepath.Join(dir, "authorized_keys"), Files: g.cfg.KeyFiles, FilesUser: g.cfg.KeyUser, Logger: g.log,
-	})
-	if err != nil {
-		return err
-	}
 	g.registry = newRegistry(g.cfg, g.state, g.log)
 	g.registry.serve = g.startTCP
-	if err := g.listen(); err != nil {
-		return err
-	}
 	if err := g.openCerts(); err != nil {
 		return err
 	}
 	g.build()
 	return nil
+}
+
+// openKeys reads the users' files.
+func (g *Gateway) openKeys() (err error) {
+	g.keys, err = keys.Open(keys.Config{
+		Dir: filepath.Join(g.state.dir, "authorized_keys"), Files: g.cfg.KeyFiles, FilesUser: g.cfg.KeyUser, Logger: g.log,
+	})
+	return err
 }
 
 // build makes the servers; each is handed functions of g, and none knows

@@ -313,6 +313,17 @@ func TestLostSecretsAreNotMadeAnew(t *testing.T) {
 			}
 		})
 	}
+	t.Run("all but certificates", func(t *testing.T) {
+		dir := newState(t)
+		os.MkdirAll(filepath.Join(dir, "certificates", "acme"), 0o700)
+		_, err := New(config(dir))
+		if err == nil || !strings.Contains(err.Error(), "host_key is gone") || !strings.Contains(err.Error(), "name_secret is gone") {
+			t.Error("New:", err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "adit.db")); err == nil {
+			t.Error("a database was made")
+		}
+	})
 	t.Run("name_secret cut short", func(t *testing.T) {
 		dir := newState(t)
 		start(t, dir).stop()

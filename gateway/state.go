@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"adit/keys"
 
@@ -41,28 +42,23 @@ func DefaultState(public bool) (string, error) {
 	return filepath.Join(home, ".local", "state", "adit"), nil
 }
 
-// openState makes the folder on first start and reads it. A folder that has
-// been used and has lost its host key or its name secret is refused: new
-// ones would make every user's ssh cry wolf, or move every name.
+// openState reads the state folder, and on first start makes what is in it. One
+// that has been used and has lost its host key or its name secret is refused:
+// new ones would make every user's ssh cry wolf, or move every name. The state
+// is there also beside an error, for what knows of its folder.
 func openState(dir string) (*state, error) {
-	if err := makeFolders(dir); err != nil {
-		return nil, err
-	}
-	if err := prepareSecrets(dir); err != nil {
-		return nil, err
-	}
 	s := &state{dir: dir}
-	var err error
-	if s.hostKeys, _, err = keys.LoadHostKeys(dir); err != nil {
-		return nil, fmt.Errorf("host key: %w", err)
+	if err := prepareSecrets(dir); err != nil {
+		return s, err
 	}
-	if s.secret, err = readSecret(filepath.Join(dir, "name_secret")); err != nil {
-		return nil, err
+	var errKeys, errSecret error
+	s.hostKeys, _, errKeys = loadHostKeys(dir)
+	s.secret, errSecret = readSecret(dir)
+	err := errors.Join(errKeys, errSecret)
+	if err == nil { // else no database is made either
+		s.ledger, err = openLedger(filepath.Join(dir, "adit.db"))
 	}
-	if s.ledger, err = openLedger(filepath.Join(dir, "adit.db")); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, err
 }
 
 func makeFolders(dir string) error {
@@ -81,41 +77,60 @@ func makeFolders(dir string) error {
 	return nil
 }
 
-// prepareSecrets makes the host key and the name secret on first start,
-// which is when neither they nor the database are there, and keeps the folder
-// to its owner.
+// prepareSecrets makes the host key and the name secret on first start, and keeps
+// the folder to its owner.
 func prepareSecrets(dir string) error {
-	here := map[string]bool{}
-	for _, name := range []string{"host_key", "name_secret", "adit.db"} {
-		_, err := os.Lstat(filepath.Join(dir, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("state folder: %w", err)
-		}
-		here[name] = err == nil
+	if used, err := isUsed(dir); used || err != nil {
+		return err
 	}
+	os.Chmod(dir, 0o700) // one that mkdir made; where it cannot be, check warns
 	// The secret is made last, so a first start that was cut short between
 	// the two begins again with the host key it has.
-	if !here["name_secret"] && !here["adit.db"] {
-		os.Chmod(dir, 0o700) // one that mkdir made; where it cannot be, check warns
-		if !here["host_key"] {
-			if err := keys.CreateHostKey(dir); err != nil {
-				return fmt.Errorf("host key: %w", err)
-			}
-		}
-		return writeSecret(filepath.Join(dir, "name_secret"))
+	if err := keys.CreateHostKey(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("host key: %w", err)
 	}
-	for _, name := range []string{"host_key", "name_secret"} {
-		if !here[name] {
-			return fmt.Errorf("state folder: %s is gone from %s, which has been used before. Put it back from a backup; to begin anew, move the whole folder away", name, dir)
-		}
-	}
-	return nil
+	return writeSecret(filepath.Join(dir, "name_secret"))
 }
 
-func readSecret(path string) ([]byte, error) {
+// madeLater are files and folders that are made no sooner than the host key and
+// the name secret are: where one is, a gateway has been started.
+var madeLater = []string{"name_secret", "adit.db", "certificates/acme", "certificates/certificates", "internal-ca/root.key", "internal-ca/root.crt"}
+
+// isUsed reports whether a gateway has been started on dir before.
+func isUsed(dir string) (bool, error) {
+	for _, name := range madeLater {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		if err == nil {
+			return true, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return false, fmt.Errorf("state folder: %w", err)
+		}
+	}
+	return false, nil
+}
+
+// loadHostKeys reads the host keys of a folder that has been used.
+func loadHostKeys(dir string) ([]ssh.Signer, []string, error) {
+	signers, files, err := keys.LoadHostKeys(dir)
+	return signers, files, gone(filepath.Join(dir, "host_key"), err)
+}
+
+// gone is err, or what to do where the reason for it is that file is gone.
+func gone(file string, err error) error {
+	if _, e := os.Stat(file); err == nil || !errors.Is(e, fs.ErrNotExist) {
+		return err
+	}
+	name, dir := filepath.Base(file), filepath.Dir(file)
+	return fmt.Errorf("%s is gone from %s, which has been used before. Put it back from a backup; to begin anew, move the whole folder away", name, dir)
+}
+
+// readSecret reads the name secret of a folder that has been used.
+func readSecret(dir string) ([]byte, error) {
+	path := filepath.Join(dir, "name_secret")
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("name secret: %w", err)
+		return nil, gone(path, fmt.Errorf("name secret: %w", err))
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("name secret: others may read %s. Run: chmod 600 %s", path, path)

@@ -49,8 +49,11 @@ func loadHostKey(path string) (ssh.Signer, error) {
 		return nil, err
 	}
 	signer, err := ssh.ParsePrivateKey(data)
+	if errors.As(err, new(*ssh.PassphraseMissingError)) {
+		return nil, fmt.Errorf("has a passphrase, which nobody is there to type. Take it off with: ssh-keygen -p -N '' -f %s", path)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("is no private key (%w). Put it back from a backup", err)
 	}
 	if reason := refusedKey(signer.PublicKey()); reason != "" {
 		return nil, errors.New(reason)
