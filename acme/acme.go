@@ -62,6 +62,12 @@ type Config struct {
 	// record is out. Empty: the system's, and each zone's own servers.
 	Resolver string
 
+	// Running says that a gateway may run on State while Report is made: it leaves
+	// DNS records as they are then.
+	Running bool
+	// CATime is told by Report what time the CA has. nil: nobody is told.
+	CATime func(time.Time)
+
 	// CertDir is where ModeFiles looks.
 	CertDir string
 
@@ -194,6 +200,9 @@ func (cfg *Config) defaults() {
 	if cfg.Notify == nil {
 		cfg.Notify = func(string, error) {}
 	}
+	if cfg.CATime == nil {
+		cfg.CATime = func(time.Time) {}
+	}
 	if cfg.CA == "" {
 		cfg.CA = letsEncrypt
 	}
@@ -240,7 +249,7 @@ func (m *Manager) Ready(host string) bool {
 
 // Report is for the operator: certificates, their expiry and next renewal,
 // whether the CA answers and the DNS update is accepted. It needs no Start and
-// changes nothing but the DNS record that it tries.
+// changes nothing but the DNS record that it tries, and not that beside a gateway.
 func (m *Manager) Report(ctx context.Context) []Line { return m.from.report(ctx) }
 
 // Stats may be asked for at any time after Start, and costs about a lookup for

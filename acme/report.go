@@ -26,7 +26,7 @@ func (m *managed) report(ctx context.Context) []Line {
 	defer cancel()
 	lines := []Line{m.reportCA(ctx)}
 	if m.dns != nil {
-		lines = append(lines, m.dns.try(ctx, m.cfg.Domain))
+		lines = append(lines, m.reportDNS(ctx))
 	}
 	if err := m.store.try(); err != nil {
 		lines = append(lines, Line{Warn, "certificates folder", clean(err.Error()) +
@@ -46,7 +46,11 @@ func (m *managed) report(ctx context.Context) []Line {
 
 // reportCA asks for the directory.
 func (m *managed) reportCA(ctx context.Context) Line {
+	ctx, a := withAttempt(ctx)
 	dir, err := m.issuer.plainClient().GetDirectory(ctx)
+	if now := a.now(); !now.IsZero() {
+		m.cfg.CATime(now)
+	}
 	if err != nil {
 		return Line{Warn, "acme ca", clean(m.issuer.ca+" does not answer: "+err.Error()) +
 			". Until it does there is no new certificate, and new names stay on http: look at this machine's network, --acme-ca and --acme-ca-root"}
@@ -126,6 +130,15 @@ func expiry(name string, leaf *x509.Certificate) Line {
 		line.Level = Warn
 	}
 	return line
+}
+
+// reportDNS tries the update, but not beside a gateway: a program may know one
+// record of a name only, and that of an order would go with ours.
+func (m *managed) reportDNS(ctx context.Context) Line {
+	if m.cfg.Running {
+		return Line{OK, "dns update", "not tried: an adit that runs may have an order under way, which that could spoil. To try it, stop adit first"}
+	}
+	return m.dns.try(ctx, m.cfg.Domain)
 }
 
 // try makes a challenge's record and removes it.

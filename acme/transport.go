@@ -34,6 +34,7 @@ type attempt struct {
 	orders int
 	wait   time.Time // the CA's Retry-After
 	all    bool      // the wait is not for this name only
+	date   time.Time // of the CA's last answer, by its clock
 }
 
 type attemptKey struct{}
@@ -48,6 +49,13 @@ func (a *attempt) seen() (orders int, wait time.Time, everybody bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.orders, a.wait, a.all
+}
+
+// now is what time the CA had when it answered; zero: nothing is known.
+func (a *attempt) now() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.date
 }
 
 // may says whether the attempt may go on.
@@ -67,9 +75,13 @@ func (a *attempt) refused(err error) bool {
 	return errors.As(err, &p) && p.Type != acme.ProblemTypeAccountDoesNotExist && orders == 0 && a.may()
 }
 
-// got notes an order that was made, and a refusal that says when to come again
+// got notes the CA's time, an order that was made, and a refusal that says when to come again
 // (RFC 8555 section 6.6): 429 is about this name, 503 about the CA.
 func (a *attempt) got(r *http.Response) {
+	date, _ := http.ParseTime(r.Header.Get("Date")) // RFC 9110 section 6.6.1
+	a.mu.Lock()
+	a.date = date
+	a.mu.Unlock()
 	if r.StatusCode == http.StatusCreated && r.Request.URL.String() == a.newOrder {
 		a.mu.Lock()
 		a.orders++

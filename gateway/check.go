@@ -25,13 +25,18 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
+// clockSlack is how far off a clock may be until it is called wrong.
+const clockSlack = 5 * time.Minute
+
 // check is one run of `adit check`: a line for each thing looked at.
 type check struct {
 	cfg      *settings
 	dir      string
 	w        io.Writer
 	failed   bool
-	running  bool // a gateway runs on this state folder
+	running  bool          // a gateway runs on this state folder
+	alone    bool          // none does
+	early    time.Duration // how far the CA's clock is before ours
 	hostKeys []ssh.Signer
 }
 
@@ -82,6 +87,7 @@ func (c *check) stateFolder() {
 	switch {
 	case missing && denied == nil:
 		c.ok("state folder", c.dir+" is not there yet; serve makes it")
+		c.alone = true
 		return
 	case err != nil && !missing:
 		c.fail("state folder", err.Error())
@@ -109,6 +115,7 @@ func (c *check) stateFolder() {
 func (c *check) database() {
 	path := filepath.Join(c.dir, "adit.db")
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		c.alone = true
 		return
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: 200 * time.Millisecond})
@@ -122,6 +129,7 @@ func (c *check) database() {
 		return
 	}
 	defer db.Close()
+	c.alone = true
 	if err := db.View(func(tx *bbolt.Tx) error { return readVersion(tx) }); err != nil {
 		c.fail("adit.db", err.Error())
 		return
@@ -334,13 +342,18 @@ func (c *check) resolves(ctx context.Context, what, record, name string) {
 	c.ok(what, fmt.Sprintf("%s is %s", record, strings.Join(addrs, ", ")))
 }
 
-// clock looks for files from the future.
+// clock looks for files from the future, and compares with the CA's clock.
 func (c *check) clock() {
 	info, err := os.Stat(filepath.Join(c.dir, "adit.db"))
-	now := time.Now()
-	if now.Year() < 2025 || err == nil && info.ModTime().After(now.Add(5*time.Minute)) {
-		c.warn("clock", fmt.Sprintf("it says %s, which is earlier than it was. Expiry dates are judged by it", now.Format(time.RFC3339)))
+	now, wrong := time.Now(), ""
+	switch {
+	case c.early.Abs() > clockSlack:
+		wrong = "and the CA's says " + now.Add(c.early).Format(time.RFC3339)
+	case now.Year() < 2025 || err == nil && info.ModTime().After(now.Add(clockSlack)):
+		wrong = "which is earlier than it was"
+	default:
+		c.ok("clock", now.Format(time.RFC3339))
 		return
 	}
-	c.ok("clock", now.Format(time.RFC3339))
+	c.warn("clock", fmt.Sprintf("it says %s, %s. Expiry dates and certificates are judged by it. Set it, for instance with: timedatectl set-ntp true", now.Format(time.RFC3339), wrong))
 }

@@ -7,12 +7,13 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"adit/acme"
 )
 
 // certificates reports how it stands with the certificates, without asking a
-// CA for any.
+// CA for any, and without a record in DNS where a gateway may need it.
 func (c *check) certificates(ctx context.Context) {
 	if len(c.cfg.https) == 0 {
 		c.ok("certificates", "none: HTTPS is off")
@@ -20,6 +21,8 @@ func (c *check) certificates(ctx context.Context) {
 	}
 	cfg := c.cfg.certConfig(c.dir)
 	cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.Running = !c.alone
+	cfg.CATime = func(now time.Time) { c.early = time.Until(now) }
 	m, err := acme.New(cfg)
 	if err != nil {
 		c.fail("certificates", err.Error())
