@@ -128,9 +128,12 @@ func (g *Gateway) Banner() string {
 	n := len(g.keys.Users())
 	row("users", fmt.Sprint(n))
 	b.WriteString("\n")
-	if n == 0 {
+	switch {
+	case len(g.lns.ssh)+len(g.lns.https) == 0:
+		b.WriteString("SSH is off, so nobody can open a tunnel. Open it with --ssh ADDRESS:PORT, or HTTPS, which answers it too.\n")
+	case n == 0:
 		b.WriteString(g.noUsers())
-	} else {
+	default:
 		b.WriteString("Share your local port 8080:\n\n  " + g.example() + "\n")
 	}
 	return b.String()
