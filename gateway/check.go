@@ -100,7 +100,6 @@ func (c *check) stateFolder() {
 		return
 	case info.Mode().Perm()&0o022 != 0:
 		c.fail("state folder", fmt.Sprintf("others may write %s. Run: chmod 700 %s", c.dir, c.dir))
-		return
 	case info.Mode().Perm()&0o077 != 0:
 		c.warn("state folder", fmt.Sprintf("others may read %s. Run: chmod 700 %s", c.dir, c.dir))
 	default:
