@@ -149,22 +149,16 @@ func (cl *client) leave(t *Tunnel) {
 func (cl *client) uncount(t *Tunnel) {
 	if t.counted {
 		t.counted = false
-		cl.g.quota.give(cl.key().Identity)
+		cl.g.quota.give(cl.key().Identity, t.slot)
 	}
 }
 
-// withinQuota counts the tunnel against its key's max-tunnels. One that takes
-// over another of the same key is none more in the end, and may pass the limit
-// by one until then.
+// withinQuota counts the tunnel against its key's max-tunnels.
 func (cl *client) withinQuota(t *Tunnel) *refusal {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	k := cl.key()
-	limit := k.Options.MaxTunnels
-	if old := t.slot.live.Load(); limit > 0 && old != nil && old.client.key().Identity == k.Identity {
-		limit++
-	}
-	t.counted = cl.g.quota.take(k.Identity, limit)
+	t.counted = cl.g.quota.take(k.Identity, t.slot, k.Options.MaxTunnels)
 	if !t.counted {
 		return refuseMaxTunnels(k.Options.MaxTunnels)
 	}

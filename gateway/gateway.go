@@ -78,6 +78,7 @@ func New(cfg Config) (*Gateway, error) {
 		g.log = slog.Default()
 	}
 	g.headers.warn = g.log.Warn
+	g.quota.on = map[string]map[*slot]int{}
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	g.accepting, g.stopAccepting = context.WithCancel(g.ctx)
 	g.proofs = newProofs(s.DNSResolver)

@@ -2,39 +2,47 @@ package gateway
 
 import "sync"
 
-// quota counts the tunnels of each identity, pending ones too, over all of its
-// connections. It is asked when a tunnel comes or goes, or a limit changes.
+// quota knows on which places each identity has tunnels, pending ones too, over
+// all of its connections. Places are counted: of the tunnels on one only one
+// can be live, so what takes over a tunnel of the same key is none more. It is
+// asked when a tunnel comes or goes, or a limit changes.
 type quota struct {
 	mu sync.Mutex
-	n  map[string]int
+	on map[string]map[*slot]int // identity, place, and how many stand there
 }
 
 // over reports whether key has more tunnels than limit (0: no limit).
 func (q *quota) over(key string, limit int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return limit > 0 && q.n[key] > limit
+	return limit > 0 && len(q.on[key]) > limit
 }
 
-// take counts one more tunnel of key, unless it has limit already (0: no
-// limit).
-func (q *quota) take(key string, limit int) bool {
+// take counts a tunnel of key on s, unless key has limit already elsewhere (0:
+// no limit).
+func (q *quota) take(key string, s *slot, limit int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if limit > 0 && q.n[key] >= limit {
+	places := q.on[key]
+	if limit > 0 && len(places) >= limit && places[s] == 0 {
 		return false
 	}
-	if q.n == nil {
-		q.n = map[string]int{}
+	if places == nil {
+		places = map[*slot]int{}
+		q.on[key] = places
 	}
-	q.n[key]++
+	places[s]++
 	return true
 }
 
-func (q *quota) give(key string) {
+func (q *quota) give(key string, s *slot) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.n[key]--; q.n[key] <= 0 {
-		delete(q.n, key)
+	places := q.on[key]
+	if places[s]--; places[s] <= 0 {
+		delete(places, s)
+	}
+	if len(places) == 0 {
+		delete(q.on, key)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // ended waits until the client's connection has ended.
@@ -129,6 +131,66 @@ func TestAFrozenHolderLosesAtOnce(t *testing.T) {
 		t.Error("took", took)
 	}
 	eventually(t, "the old connection is cut", func() bool { return len(g.allClients()) == 1 })
+}
+
+// What takes over one's own tunnel is none more, so a key whose max-tunnels are
+// all in use gets all of them back; and never has more.
+func TestTakeoverAtTheLimit(t *testing.T) {
+	dir := newState(t)
+	authorize(t, dir, "eve", `max-tunnels@adit="2" `+string(ssh.MarshalAuthorizedKey(signer("eve").PublicKey())))
+	for _, how := range []string{"live", "frozen"} {
+		g := start(t, dir)
+		both := func(u *user) {
+			t.Helper()
+			for _, name := range []string{"ea", "eb"} {
+				if _, ok := u.forward(name, 80); !ok {
+					t.Fatal(how, name, "is refused")
+				}
+			}
+		}
+		old := g.login("eve")
+		both(old)
+		g.served("ea", "eve")
+		g.served("eb", "eve")
+
+		// Withdrawn before it is live, it changes nothing.
+		idle := g.login("eve")
+		idle.who = "idle"
+		if _, err := idle.NewSession(); err != nil { // which does not speak
+			t.Fatal(err)
+		}
+		both(idle)
+		if _, ok := idle.forward("ec", 80); ok {
+			t.Error(how, "a third is granted beside two that are pending")
+		}
+		if !idle.cancel("ea", 80) || !idle.cancel("eb", 80) {
+			t.Error(how, "not cancelled")
+		}
+		g.served("ea", "eve")
+		g.served("eb", "eve")
+
+		if how == "frozen" {
+			close(old.nc.frozen)
+		}
+		fresh := g.login("eve")
+		fresh.who = "fresh"
+		both(fresh)
+		g.served("ea", "fresh")
+		g.served("eb", "fresh")
+		if how == "live" {
+			old.ended()
+		}
+		if code, _ := g.refusedFor("eve", "ec", 80); code != "limit" {
+			t.Error(how, "a third:", code)
+		}
+		idle.Close()
+		fresh.Close()
+		eventually(t, "all are gone", func() bool { return len(g.allClients()) == 0 })
+		if len(g.quota.on) != 0 {
+			t.Error("left:", g.quota.on)
+		}
+		g.stop()
+	}
 }
 
 func TestTheSameTwiceOnOneConnection(t *testing.T) {
