@@ -281,7 +281,7 @@ func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
 	permits := func(port int) bool {
 		return k.Options.PermitsListen(r.host, uint32(port)) && !slices.Contains(taken, port)
 	}
-	s, port, ref := g.registry.claimPort(k.User, slotName, int(r.port), permits)
+	s, port, busy, ref := g.registry.claimPort(k.User, slotName, int(r.port), permits)
 	if ref != nil {
 		g.registry.giveBack(t)
 		if ref.Code == "no_port" && k.Options.Listens() != "" {
@@ -290,6 +290,9 @@ func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
 		return ref
 	}
 	t.property = append(t.property, property{bucketPorts, s.key, slotName})
+	if busy != 0 {
+		t.note = anotherPort(busy, port)
+	}
 	if !cl.place(t, s, port) {
 		return refuseTwice(uint32(port))
 	}

@@ -77,6 +77,11 @@ func complaint(t *Tunnel, err error) string {
 	return fmt.Sprintf("adit: %s: your local service broke off: %s. Look at its own log", where, printable(err.Error(), 120))
 }
 
+// anotherPort says that a -R 0 has not got the port that it had before.
+func anotherPort(busy, port int) string {
+	return fmt.Sprintf("adit: TCP port %d, which was yours, is in use on the gateway's machine; this time it is %d", busy, port)
+}
+
 // greet answers `ssh gw` alone: who you are, your tunnels, one example.
 func (se *session) greet() {
 	k := se.client.key()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -184,6 +185,39 @@ func TestPorts(t *testing.T) {
 	}
 	if code, _ := g.refusedFor("bob", "", uint32(chosen)); code != "in_use" {
 		t.Error("bob after a restart:", code)
+	}
+}
+
+// A -R 0 whose port another program has meanwhile gets another one, is told so,
+// and has its own again once that is free.
+func TestPortThatIsBusy(t *testing.T) {
+	_, ports := withPorts(t, 4)
+	g := start(t, newState(t), ports)
+	for _, name := range []string{"", "db"} {
+		had := map[string]int{}
+		for _, when := range []string{"first", "busy", "busy again", "free"} {
+			var other net.Listener
+			if strings.HasPrefix(when, "busy") {
+				var err error
+				if other, err = net.Listen("tcp", fmt.Sprint("127.0.0.1:", had["first"])); err != nil {
+					t.Fatal(err)
+				}
+			}
+			u := g.login("ann")
+			had[when], _ = u.forward(name, 0)
+			eventually(t, "it is live", func() bool { return len(g.tunnelsOf("ann")) == 1 })
+			if note := g.tunnelsOf("ann")[0].note; (note != "") != (other != nil) {
+				t.Errorf("%q %s: told %q", name, when, note)
+			}
+			u.Close()
+			eventually(t, "it is gone", func() bool { return len(g.allClients()) == 0 })
+			if other != nil {
+				other.Close()
+			}
+		}
+		if had["busy"] == had["first"] || had["busy again"] != had["busy"] || had["free"] != had["first"] {
+			t.Errorf("%q: %v", name, had)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -231,23 +232,26 @@ func (r *registry) put(t *Tunnel, p property) error {
 
 // claimPort reserves a public TCP port for user and opens it. want 0 asks for
 // the port that slotName (an index, or a name) had before, or for a free one.
-// permits says what the key allows.
-func (r *registry) claimPort(user, slotName string, want int, permits func(int) bool) (*slot, int, *refusal) {
+// permits says what the key allows. busy is the port that slotName had before
+// and could not be opened, 0 for none.
+func (r *registry) claimPort(user, slotName string, want int, permits func(int) bool) (s *slot, port, busy int, ref *refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if want != 0 {
-		s, ref := r.openPort(user, "", want)
-		return s, want, ref
+		s, ref = r.openPort(user, "", want)
+		return s, want, 0, ref
 	}
 	for _, p := range r.portsOf(user, slotName) {
 		if !permits(p) {
 			continue
 		}
-		if s, ref := r.openPort(user, slotName, p); ref == nil {
-			return s, p, nil
+		if s, ref = r.openPort(user, slotName, p); ref == nil {
+			return s, p, busy, nil
 		}
+		busy = cmp.Or(busy, p)
 	}
-	return r.anyPort(user, slotName, permits)
+	s, port, ref = r.anyPort(user, slotName, permits)
+	return s, port, busy, ref
 }
 
 // portsOf are the ports that user's slotName was given, the first one first:

@@ -339,6 +339,9 @@ func (se *session) next() *Tunnel {
 func (se *session) tunnelLive(t *Tunnel) {
 	se.live.Store(true)
 	se.sayURL("tunnel.live", t)
+	if t.note != "" {
+		se.warn(t.note)
+	}
 }
 
 // moved shows a tunnel's URL again if it is another one by now.
@@ -358,7 +361,7 @@ func (se *session) sayURL(name string, t *Tunnel) {
 	se.shown[t] = url
 	text := url
 	if se.opt.json {
-		text = (&event{Event: name, Kind: t.kind, Name: &t.name, Port: &t.port, URL: url}).line()
+		text = (&event{Event: name, Kind: t.kind, Name: &t.name, Port: &t.port, URL: url, Message: t.note}).line()
 	}
 	se.add(line{text, false})
 }

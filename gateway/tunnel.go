@@ -46,6 +46,7 @@ type Tunnel struct {
 	property []property // what going live makes its user's
 	host     string     // what permitlisten is matched against
 	index    int        // among the connection's forwards that asked alike, see freeIndex; -1 where the place was chosen
+	note     string     // what its user is told beside its URL, if anything
 
 	released chan struct{} // closed when its session has spoken
 	once     sync.Once
