@@ -28,7 +28,7 @@ func (r *request) asked() string {
 
 // claim reads what the client asks for and reserves it. The tunnel is
 // pending; the caller drops it.
-func (cl *client) claim(f *sshd.Forward, cancel context.CancelCauseFunc) (*Tunnel, *refusal) {
+func (cl *client) claim(ctx context.Context, f *sshd.Forward, cancel context.CancelCauseFunc) (*Tunnel, *refusal) {
 	if cl.g.stopping() {
 		return nil, refuseStopping()
 	}
@@ -43,7 +43,7 @@ func (cl *client) claim(f *sshd.Forward, cancel context.CancelCauseFunc) (*Tunne
 	if custom && r.port != 80 && r.port != 443 {
 		return nil, refuseCustomPort(name, r.port)
 	}
-	t := &Tunnel{client: cl, fwd: f, name: r.name, host: r.host, cancel: cancel, released: make(chan struct{}), index: -1}
+	t := &Tunnel{client: cl, fwd: f, name: r.name, host: r.host, ctx: ctx, cancel: cancel, released: make(chan struct{}), index: -1}
 	if ref := cl.enter(t, &r); ref != nil {
 		return nil, ref
 	}

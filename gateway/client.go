@@ -57,7 +57,7 @@ func (cl *client) ServeForward(ctx context.Context, f *sshd.Forward) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	bind, port := f.Addr(), f.Port()
-	t, ref := cl.claim(f, cancel)
+	t, ref := cl.claim(ctx, f, cancel)
 	if ref != nil {
 		cl.refuse(bind, port, ref)
 		f.Reject()

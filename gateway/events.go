@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -74,7 +75,18 @@ func complaint(t *Tunnel, err error) string {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Sprintf("adit: %s: your local service took too long to answer", where)
 	}
-	return fmt.Sprintf("adit: %s: your local service broke off: %s. Look at its own log", where, printable(err.Error(), 120))
+	return fmt.Sprintf("adit: %s: your local service broke off: %s. Look at its own log", where, brokenOff(err))
+}
+
+// brokenOff words how a local service left a visitor without a whole answer.
+func brokenOff(err error) string {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "it closed the connection in the middle of an answer"
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+		return "it closed the connection without an answer"
+	}
+	return printable(err.Error(), 120)
 }
 
 // anotherPort says that a -R 0 has not got the port that it had before.

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +112,39 @@ func TestTakeoversEnd(t *testing.T) {
 		t.Error("refused although the holder is frozen")
 	}
 	g.served("blog", "ann")
+}
+
+// A request that is in flight when its tunnel is taken over is no fault of the
+// local service: its user is told of the takeover alone.
+func TestTakenOverInFlight(t *testing.T) {
+	g := start(t, newState(t))
+	old := g.login("ann")
+	reached, over := make(chan bool), make(chan bool)
+	old.handle = func(*http.Request) { reached <- true; <-over }
+	defer close(over)
+	s, err := old.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, err := s.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.forward("blog", 80)
+	if err := s.Shell(); err != nil {
+		t.Fatal(err)
+	}
+	status := make(chan int, 1)
+	go func() { n, _ := g.get("blog"); status <- n }()
+	<-reached
+	g.login("ann2").forward("blog", 80)
+	if n := <-status; n != 502 {
+		t.Error("status", n)
+	}
+	text, _ := io.ReadAll(told)
+	if !strings.Contains(string(text), "is closed: another connection of yours") || strings.Contains(string(text), "local service") {
+		t.Errorf("told %q", text)
+	}
 }
 
 // A laptop that slept still holds its old connection, which answers nothing.

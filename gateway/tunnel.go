@@ -50,6 +50,7 @@ type Tunnel struct {
 
 	released chan struct{} // closed when its session has spoken
 	once     sync.Once
+	ctx      context.Context // ServeForward's: its end is the tunnel's
 	cancel   context.CancelCauseFunc
 	live     atomic.Bool
 	session  atomic.Pointer[session] // where it is shown, if anywhere
@@ -168,7 +169,9 @@ func (g *Gateway) reach(s *slot, c net.Conn) (t *Tunnel, up net.Conn) {
 	}
 	up, err := t.fwd.DialContext(context.Background(), c.RemoteAddr())
 	if err != nil {
-		t.complain(err)
+		if !errors.Is(err, net.ErrClosed) { // the tunnel or its connection is at its end
+			t.complain(err)
+		}
 		tcp.Reset(c)
 		return nil, nil
 	}
@@ -184,8 +187,12 @@ func (g *Gateway) survive(c net.Conn) {
 }
 
 // complain tells the tunnel's user, at most once a second, that visitors do
-// not get through.
+// not get through. What ends with the tunnel, or its connection, is no fault of
+// the local service.
 func (t *Tunnel) complain(err error) {
+	if t.ctx.Err() != nil {
+		return
+	}
 	now := time.Now().Unix()
 	if last := t.failed.Load(); last == now || !t.failed.CompareAndSwap(last, now) {
 		return

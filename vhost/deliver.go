@@ -164,8 +164,10 @@ func (x *exchange) copyBack(chunked bool) error {
 		return &abortError{nil}
 	case !p.sent:
 		return x.explain(err)
+	case x.sending.refused() != nil:
+		return &abortError{nil} // what the visitor sent is no body
 	}
-	return &abortError{err}
+	return &abortError{x.explain(err)}
 }
 
 // grace is how long a body may go on after its response. The end of a stream's

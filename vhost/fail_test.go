@@ -79,22 +79,32 @@ func TestSlowHead(t *testing.T) {
 	}
 }
 
-// TestStalledService takes nothing: the body cannot be sent.
+// TestStalledService takes nothing: the body cannot be sent. It is told so, and
+// not that a connection was closed, also where its answer has begun.
 func TestStalledService(t *testing.T) {
-	o := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
-		c.(*net.TCPConn).SetReadBuffer(4096)
-		io.CopyN(io.Discard, r, 1)
-		c.SetDeadline(time.Now().Add(patience))
-		<-t.Context().Done()
-	})
-	g := front(t, o.addr, func(o *BackendOptions) { o.StallTimeout = 100 * time.Millisecond })
-	c := g.dial()
-	go io.Copy(c.Conn, io.LimitReader(zeros{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n"}, 100<<20))
-	got := make([]byte, 12)
-	if _, err := io.ReadFull(c.r, got); err != nil || string(got) != "HTTP/1.1 504" {
-		t.Errorf("%q, %v", got, err)
+	for begun, want := range map[string]string{"": "HTTP/1.1 504", "HTTP/1.1 200 OK\r\n\r\nx": "HTTP/1.1 200"} {
+		o := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+			c.(*net.TCPConn).SetReadBuffer(4096)
+			io.CopyN(io.Discard, r, 1)
+			io.WriteString(c, begun)
+			c.SetDeadline(time.Now().Add(patience))
+			<-t.Context().Done()
+		})
+		seen := make(chan error, 1)
+		g := front(t, o.addr, func(o *BackendOptions) {
+			o.StallTimeout, o.Observe = 100*time.Millisecond, func(x *Exchange) { seen <- x.Err }
+		})
+		c := g.dial()
+		go io.Copy(c.Conn, io.LimitReader(zeros{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n"}, 100<<20))
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(c.r, got); err != nil || string(got) != want {
+			t.Errorf("%q, %v", got, err)
+		}
+		if err := <-seen; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%q: observed %v", begun, err)
+		}
+		c.Close()
 	}
-	c.Close()
 }
 
 // zeros yields a head and then its last byte for ever.
