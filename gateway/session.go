@@ -250,8 +250,15 @@ func (se *session) end(leave func()) {
 	se.ring()
 }
 
-// close ends the session without an exit status, and says why.
+// close ends the session and its tunnels without an exit status, and says why.
 func (se *session) close(cause error) {
+	tunnels := se.client.live()
+	slices.SortFunc(tunnels, inOrder)
+	for _, t := range tunnels {
+		if t.session.Load() == se {
+			se.tunnelClosed(t, cause)
+		}
+	}
 	if se.opt.json {
 		se.event(event{Event: "closing", Reason: cause.Error()})
 	}
@@ -373,9 +380,12 @@ func (se *session) progress(text string) {
 	}
 }
 
-// tunnelClosed tells of a tunnel's end, in words where the user did not ask
-// for it.
+// tunnelClosed tells of a tunnel's end, once; in words where the user did not
+// ask for it.
 func (se *session) tunnelClosed(t *Tunnel, cause error) {
+	if t.told.Swap(true) {
+		return
+	}
 	if se.opt.json {
 		se.event(event{Event: "tunnel.closed", Kind: t.kind, Name: &t.name, Port: &t.port, URL: t.url(), Reason: printable(cause.Error(), 200)})
 	}

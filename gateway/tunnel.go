@@ -57,6 +57,7 @@ type Tunnel struct {
 	opened   time.Time               // when it went live
 	order    int                     // in which the connection asked
 	over     atomic.Bool             // it has ended
+	told     atomic.Bool             // its user was told so
 
 	left    atomic.Bool    // kindHTTP: its certificate is left to its name's TLS tunnel
 	backend *vhost.Backend // kindHTTP
