@@ -14,11 +14,11 @@ type options struct {
 	quiet bool // URLs and errors only
 }
 
-// readOptions reads a session's words. An unknown one is an error whose text
-// is for the user.
+// readOptions reads a session's words; an empty one in quotes is none. An
+// unknown one is an error whose text is for the user.
 func readOptions(s *sshd.Session) (o options, err error) {
 	words := s.Words()
-	if len(words) == 0 && strings.TrimSpace(s.Command()) != "" {
+	if words == nil {
 		return o, fmt.Errorf("adit: \"%s\" cannot be read: a quote is not closed", printable(s.Command(), 80))
 	}
 	return o, o.read(append(keywords(s.Conn().User()), words...))
