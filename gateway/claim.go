@@ -37,7 +37,7 @@ func (cl *client) claim(ctx context.Context, f *sshd.Forward, cancel context.Can
 	if name != "" {
 		r.name, r.host = name, name
 		if why := validName(name, custom); why != "" {
-			return nil, refuseBadName(name, why)
+			return nil, refuseBadName(name, why, r.port)
 		}
 	}
 	if custom && r.port != 80 && r.port != 443 {
@@ -86,7 +86,7 @@ func (cl *client) enter(t *Tunnel, r *request) *refusal {
 	case r.f.Repeated && r.name == "":
 		return refuseTwice(r.port)
 	case r.f.Repeated:
-		return refuseNameTwice(asked(r.name, r.port))
+		return refuseNameTwice(r.name, r.port)
 	case len(cl.tunnels) >= maxForwards:
 		return refuseMaxForwards(maxForwards)
 	case r.port != 0 && !k.Options.PermitsListen(r.host, r.port):
@@ -188,12 +188,12 @@ func (cl *client) reserveHTTP(t *Tunnel, r *request) *refusal {
 	if r.name == "" {
 		r.name = defaultName(g.state.secret, k.Identity, t.index)
 	}
-	if ref := cl.hold(t, r.name); ref != nil {
+	if ref := cl.hold(t, r); ref != nil {
 		return ref
 	}
 	t.name = r.name
 	if !cl.place(t, g.registry.claimHost(k.User, r.name), 80) {
-		return refuseNameTwice(asked(r.name, 80))
+		return refuseNameTwice(r.name, 80)
 	}
 	return nil
 }
@@ -203,27 +203,27 @@ func (cl *client) reserveTLS(t *Tunnel, r *request) *refusal {
 	if g.certs == nil {
 		return refuseTLSOff(r.name)
 	}
-	if ref := cl.hold(t, r.name); ref != nil {
+	if ref := cl.hold(t, r); ref != nil {
 		return ref
 	}
 	if !cl.place(t, g.registry.claimHost(k.User, tlsKey(r.name)), 443) {
-		return refuseNameTwice(asked(r.name, 443))
+		return refuseNameTwice(r.name, 443)
 	}
 	return nil
 }
 
-// hold reserves a name for the tunnel's user: a default name that the key
+// hold reserves the name for the tunnel's user: a default name that the key
 // derives, or a name that is free or theirs.
-func (cl *client) hold(t *Tunnel, name string) *refusal {
-	g, k := cl.g, cl.key()
+func (cl *client) hold(t *Tunnel, r *request) *refusal {
+	g, k, name := cl.g, cl.key(), r.name
 	chosen := !isDefaultShape(name)
 	switch {
 	case !chosen && !derives(g.state.secret, k.Identity, name):
-		return refuseNotDerived(name)
+		return refuseNotDerived(name, r.port)
 	case chosen && g.isReserved(name):
-		return refuseReserved(name)
+		return refuseReserved(name, r.port)
 	}
-	if ref := g.registry.holdName(k.User, name, chosen); ref != nil {
+	if ref := g.registry.holdName(k.User, name, r.port, chosen); ref != nil {
 		return ref
 	}
 	t.held = name
@@ -272,7 +272,7 @@ func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
 		return refusePortRange(r.port, g.cfg.ports.String())
 	}
 	if r.name != "" {
-		if ref := cl.hold(t, r.name); ref != nil {
+		if ref := cl.hold(t, r); ref != nil {
 			return ref
 		}
 	}

@@ -19,20 +19,35 @@ func refuse(code, format string, args ...any) *refusal {
 
 // The refusals. Each names what was asked for and what to type instead.
 
-func refuseNameTaken(name string) *refusal {
-	return refuse("in_use", "%q is in use by another user. Pick another name: -R NAME:80:...", name)
+func refuseNameTaken(name string, port uint32) *refusal {
+	return refuse("in_use", "%q is in use by another user. %s", name, pickAnother(port))
 }
 
-func refuseNotDerived(name string) *refusal {
-	return refuse("in_use", "%q has the shape of a default name, which only the key it is made from may have. Pick another name: -R NAME:80:...", name)
+func refuseNotDerived(name string, port uint32) *refusal {
+	return refuse("in_use", "%q has the shape of a default name, which only the key it is made from may have. %s", name, pickAnother(port))
 }
 
-func refuseReserved(name string) *refusal {
-	return refuse("reserved", "%q is reserved. Pick another name: -R NAME:80:...", name)
+func refuseReserved(name string, port uint32) *refusal {
+	return refuse("reserved", "%q is reserved. %s", name, pickAnother(port))
 }
 
-func refuseBadName(name, why string) *refusal {
-	return refuse("bad_name", "\"%s\" cannot be a name: %s. Pick another name: -R NAME:80:...", printable(name, 80), why)
+func refuseBadName(name, why string, port uint32) *refusal {
+	return refuse("bad_name", "\"%s\" cannot be a name: %s. %s", printable(name, 80), why, pickAnother(port))
+}
+
+// pickAnother is the fix where a name cannot be had on the port that was asked
+// for.
+func pickAnother(port uint32) string {
+	return fmt.Sprintf("Pick another name: -R NAME:%d:...", namedPort(port))
+}
+
+// namedPort is the port to suggest with a name to who asked for port: the same,
+// unless no name has that.
+func namedPort(port uint32) uint32 {
+	if port == 0 || port == 443 {
+		return port
+	}
+	return 80
 }
 
 func refuseKey(asked string, allowed string) *refusal {
@@ -50,8 +65,8 @@ func refuseTwice(port uint32) *refusal {
 	return refuse("twice", "port %d was asked for twice; ssh can only reach the first. Use another port, or -R 0:HOST:PORT for any free port", port)
 }
 
-func refuseNameTwice(name string) *refusal {
-	return refuse("twice", "%q was asked for twice on this connection. Name them apart: -R a:80:... -R b:80:...", name)
+func refuseNameTwice(name string, port uint32) *refusal {
+	return refuse("twice", "%q was asked for twice on this connection. Name them apart: -R a:%[2]d:... -R b:%[2]d:...", asked(name, port), namedPort(port))
 }
 
 func refusePortRange(port uint32, allowed string) *refusal {

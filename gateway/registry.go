@@ -56,16 +56,17 @@ func (r *registry) lookup(name string) *slot {
 
 // holdName reserves a name for user, on every port: it has one owner. chosen
 // tells a name the user picked, which is owned once a tunnel of it is live,
-// from a default name. The caller gives it back with dropName.
-func (r *registry) holdName(user, name string, chosen bool) *refusal {
+// from a default name. port is what it was asked for with. The caller gives it
+// back with dropName.
+func (r *registry) holdName(user, name string, port uint32, chosen bool) *refusal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h := r.holds[name]
 	if h != nil && h.user != user {
-		return refuseNameTaken(name)
+		return refuseNameTaken(name, port)
 	}
 	if chosen {
-		if ref := r.mayOwn(bucketNames, name, user, r.newNames, r.cfg.now().MaxNames); ref != nil {
+		if ref := r.mayOwn(bucketNames, name, port, user, r.newNames, r.cfg.now().MaxNames); ref != nil {
 			return ref
 		}
 	}
@@ -101,16 +102,16 @@ func (r *registry) claimHost(user, name string) *slot {
 	return s
 }
 
-// mayOwn checks owner and limit, and notes a first claim. r.mu is held.
-func (r *registry) mayOwn(bucket []byte, key, user string, fresh map[string]string, limit int) *refusal {
+// mayOwn checks owner and limit, and notes a first claim. port is what was asked
+// for. r.mu is held.
+func (r *registry) mayOwn(bucket []byte, key string, port uint32, user string, fresh map[string]string, limit int) *refusal {
 	rec, owned := r.ledger.owner(bucket, key, time.Now(), r.cfg.now().NameTTL)
 	mine, others := owned && rec.User == user, owned && rec.User != user
 	if others && !isCustom(key) { // DNS says whose a custom domain is
 		if string(bucket) == string(bucketPorts) {
-			port, _ := strconv.Atoi(key)
-			return refusePortTaken(port)
+			return refusePortTaken(int(port))
 		}
-		return refuseNameTaken(key)
+		return refuseNameTaken(key, port)
 	}
 	if mine || fresh[key] == user {
 		return nil
@@ -312,7 +313,7 @@ func (r *registry) openPort(user, slotName string, port int) (*slot, *refusal) {
 		return nil, refusePortTaken(port)
 	}
 	_, pending := r.newPorts[key]
-	if ref := r.mayOwn(bucketPorts, key, user, r.newPorts, r.cfg.now().MaxPorts); ref != nil {
+	if ref := r.mayOwn(bucketPorts, key, uint32(port), user, r.newPorts, r.cfg.now().MaxPorts); ref != nil {
 		return nil, ref
 	}
 	if s == nil {
