@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 const (
@@ -22,6 +25,10 @@ const (
 	// gcHeadroom is what part of the memory there is the heap may use before
 	// collections come more often again.
 	gcHeadroom = 0.7
+
+	// unlimited is less than what version 1 of the control groups says for no
+	// limit, the largest number of whole pages, and more than any machine has.
+	unlimited = 1 << 60
 
 	// Traffic is known by what is allocated for it in a tick. One from
 	// busyBytes on is busy, one below quietBytes quiet; one from bulkBytes on
@@ -111,19 +118,43 @@ func (m *memory) look(bytes uint64) (percent int, trim bool) {
 // allocated is how many bytes of heap the process has ever been given.
 func allocated() uint64 { return runtimeMetric("/gc/heap/allocs:bytes") }
 
-// memoryThere is the control group's limit (version 2, then 1) or the
-// machine's memory, in bytes; 0 where none of them can be read, as on systems
-// other than Linux.
+// memoryThere is the control group's limit or the machine's memory, in bytes;
+// 0 where none of them can be read, as on systems other than Linux.
 func memoryThere() int64 {
-	least := int64(0)
-	for _, file := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		if b, err := os.ReadFile(file); err == nil {
-			if n, err := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64); err == nil && n > 0 {
-				least = lesser(least, n)
-			}
+	return lesser(groupMemory("/proc/self/cgroup", "/sys/fs/cgroup"), machineMemory())
+}
+
+// groupMemory is the least limit of the control groups that the process is in,
+// by its list in cgroups(7), version 2 or 1. In a container the list may name
+// folders of the machine's that are not to be seen: the root is then its own.
+func groupMemory(list, root string) (least int64) {
+	b, _ := os.ReadFile(list)
+	for line := range strings.Lines(string(b)) {
+		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		switch {
+		case len(fields) < 3:
+		case fields[0] == "0" && fields[1] == "":
+			least = lesser(least, leastLimit(root, fields[2], "memory.max"))
+		case slices.Contains(strings.Split(fields[1], ","), "memory"):
+			least = lesser(least, leastLimit(filepath.Join(root, "memory"), fields[2], "memory.limit_in_bytes"))
 		}
 	}
-	return lesser(least, machineMemory())
+	return least
+}
+
+// leastLimit is the least that file says in the folder of group and in those
+// above it, up to root: each of them limits all below.
+func leastLimit(root, group, file string) (least int64) {
+	for dir := filepath.Join("/", group); ; dir = filepath.Dir(dir) {
+		b, _ := os.ReadFile(filepath.Join(root, dir, file))
+		n, err := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
+		if err == nil && n < unlimited { // version 2 says "max"
+			least = lesser(least, n)
+		}
+		if dir == filepath.Dir(dir) {
+			return least
+		}
+	}
 }
 
 // machineMemory reads MemTotal of proc(5).

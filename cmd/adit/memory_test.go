@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"testing"
@@ -67,5 +69,53 @@ func TestMemoryThere(t *testing.T) {
 	}
 	if n := memoryThere(); n < 0 {
 		t.Errorf("memory there: %d", n)
+	}
+}
+
+// TestGroupMemory: the limit is that of the process's own control group, or of
+// one above it, wherever it is the least.
+func TestGroupMemory(t *testing.T) {
+	const none1 = "9223372036854771712\n"
+	for _, tt := range []struct {
+		what, list string
+		files      map[string]string
+		want       int64
+	}{
+		{"no list", "", map[string]string{"memory.max": "5\n"}, 0},
+		{"no files", "0::/a/b\n", nil, 0},
+		{"version 2, own", "0::/system.slice/adit.service\n", map[string]string{
+			"system.slice/adit.service/memory.max": "300\n", "system.slice/memory.max": "max\n"}, 300},
+		{"version 2, above", "0::/system.slice/adit.service\n", map[string]string{
+			"system.slice/adit.service/memory.max": "max\n", "system.slice/memory.max": "200\n"}, 200},
+		{"version 2, root", "0::/\n", map[string]string{"memory.max": "100\n"}, 100},
+		{"version 2, a container's root", "0::/docker/1\n", map[string]string{"memory.max": "100\n"}, 100},
+		{"version 2, outside of the namespace", "0::/../../other\n", map[string]string{"memory.max": "100\n"}, 100},
+		{"version 2, a neighbour's", "0::/a\n", map[string]string{"b/memory.max": "100\n"}, 0},
+		{"version 2, none", "0::/a\n", map[string]string{"a/memory.max": "max\n"}, 0},
+		{"version 1, own", "4:memory:/a/b\n0::/\n", map[string]string{
+			"memory/a/b/memory.limit_in_bytes": "300\n", "memory/a/memory.limit_in_bytes": none1, "memory/memory.limit_in_bytes": none1}, 300},
+		{"version 1, above, beside others", "3:cpu:/x\n4:hugetlb,memory:/a/b\n", map[string]string{
+			"memory/a/b/memory.limit_in_bytes": "300\n", "memory/a/memory.limit_in_bytes": "200\n"}, 200},
+		{"version 1, none", "4:memory:/a\n", map[string]string{"memory/a/memory.limit_in_bytes": none1}, 0},
+		{"a colon", "0::/a:b\n", map[string]string{"a:b/memory.max": "7\n"}, 7},
+		{"nonsense", "memory\n\n0:\n", map[string]string{"memory.max": "5\n"}, 0},
+	} {
+		dir := t.TempDir()
+		write := func(name, text string) {
+			file := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("list", tt.list)
+		for name, text := range tt.files {
+			write("root/"+name, text)
+		}
+		if got := groupMemory(filepath.Join(dir, "list"), filepath.Join(dir, "root")); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.what, got, tt.want)
+		}
 	}
 }
