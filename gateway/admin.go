@@ -18,6 +18,7 @@ import (
 type metrics struct {
 	registry    *prometheus.Registry
 	conns       prometheus.Gauge
+	dropped     prometheus.Counter
 	tunnels     *prometheus.GaugeVec
 	refused     *prometheus.CounterVec
 	tcpVisitors prometheus.Gauge
@@ -33,6 +34,7 @@ func newMetrics() *metrics {
 	m := &metrics{
 		registry:    prometheus.NewRegistry(),
 		conns:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "adit_ssh_connections", Help: "Authenticated SSH connections."}),
+		dropped:     prometheus.NewCounter(prometheus.CounterOpts{Name: "adit_ssh_handshakes_dropped_total", Help: "SSH connections that were cut because too many were in their handshake."}),
 		tunnels:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "adit_tunnels", Help: "Live tunnels."}, []string{"kind"}),
 		refused:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "adit_tunnels_refused_total", Help: "Forwards that were refused."}, []string{"code"}),
 		tcpVisitors: prometheus.NewGauge(prometheus.GaugeOpts{Name: "adit_tcp_visitors", Help: "Open connections of visitors of TCP tunnels."}),
@@ -44,7 +46,7 @@ func newMetrics() *metrics {
 	}
 	m.httpIn, m.httpOut = m.bytes.WithLabelValues(kindHTTP, "in"), m.bytes.WithLabelValues(kindHTTP, "out")
 	m.tcpIn, m.tcpOut = m.bytes.WithLabelValues(kindTCP, "in"), m.bytes.WithLabelValues(kindTCP, "out")
-	m.registry.MustRegister(m.conns, m.tunnels, m.refused, m.tcpVisitors, m.bytes, requests,
+	m.registry.MustRegister(m.conns, m.dropped, m.tunnels, m.refused, m.tcpVisitors, m.bytes, requests,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -30,22 +30,22 @@ import (
 
 // Gateway is one running gateway. Make it with New, and call Run once.
 type Gateway struct {
-	cfg      *settings
-	log      *slog.Logger
-	state    *state
-	keys     *keys.Store
-	registry *registry
-	quota    quota
-	metrics  *metrics
-	headers  headers
-	started  time.Time
-	ssh      *sshd.Server
-	http     *vhost.Router
-	admin    *http.Server
-	certs    *acme.Manager // nil: HTTPS is off
-	proofs   *proofs
-	ports    ports
-	lns      struct {
+	cfg       *settings
+	log       *slog.Logger
+	strangers *slog.Logger // for what anybody can cause
+	state     *state
+	keys      *keys.Store
+	registry  *registry
+	quota     quota
+	metrics   *metrics
+	started   time.Time
+	ssh       *sshd.Server
+	http      *vhost.Router
+	admin     *http.Server
+	certs     *acme.Manager // nil: HTTPS is off
+	proofs    *proofs
+	ports     ports
+	lns       struct {
 		ssh, http, https, admin []net.Listener
 		quic                    []net.PacketConn
 	}
@@ -77,8 +77,8 @@ func New(cfg Config) (*Gateway, error) {
 	if g.log == nil {
 		g.log = slog.Default()
 	}
-	g.headers.warn = g.log.Warn
 	g.quota.on = map[string]map[*slot]int{}
+	g.strangers = sampled(g.log)
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	g.accepting, g.stopAccepting = context.WithCancel(g.ctx)
 	g.proofs = newProofs(s.DNSResolver)
@@ -131,8 +131,8 @@ func (g *Gateway) openKeys() (err error) {
 // another.
 func (g *Gateway) build() {
 	g.ssh = &sshd.Server{
-		HostKeys: g.state.hostKeys, Version: "adit_" + Version, LoginGrace: g.cfg.LoginGrace, Ciphers: g.cfg.Ciphers, Logger: g.log,
-		Authenticate: g.authenticate, Refused: refusedLogin, Connected: g.connected,
+		HostKeys: g.state.hostKeys, Version: "adit_" + Version, LoginGrace: g.cfg.LoginGrace, Ciphers: g.cfg.Ciphers, Logger: g.log, Strangers: g.strangers,
+		Authenticate: g.authenticate, Refused: refusedLogin, Connected: g.connected, Dropped: g.handshakeDropped,
 	}
 	g.http = &vhost.Router{
 		Resolve: g.resolveHost, CookieDomain: g.cfg.domain, Proto: "http", AltSvc: g.altSvc(), TrustedProxy: g.trustedProxy(), Logger: g.log,

@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"adit/tcp"
 )
@@ -33,7 +31,7 @@ func (g *Gateway) behindProxies(ln net.Listener) net.Listener {
 	if len(g.cfg.ProxyProtocolFrom) == 0 {
 		return ln
 	}
-	return tcp.Behind(ln, networks(g.cfg.ProxyProtocolFrom).contain, g.headers.missing)
+	return tcp.Behind(ln, networks(g.cfg.ProxyProtocolFrom).contain, g.headerMissing)
 }
 
 // allBehindProxies is behindProxies for several listeners.
@@ -53,21 +51,12 @@ func (g *Gateway) trustedProxy() func(netip.Addr) bool {
 	return networks(g.cfg.TrustedProxies).contain
 }
 
-// headers tells the operator of proxies that do not send the header they should:
-// at most once a second, as one of them may be tried again and again.
-type headers struct {
-	warn func(msg string, args ...any)
-	told atomic.Int64 // Unix seconds
-}
-
-// missing is told of each such connection. One that was closed before its first
-// byte is a health check's.
-func (h *headers) missing(peer net.Addr, err error) {
-	now := time.Now().Unix()
-	if last := h.told.Load(); err == io.EOF || last == now || !h.told.CompareAndSwap(last, now) {
-		return
+// headerMissing tells the operator of proxies that do not send the header they
+// should. A connection that was closed before its first byte is a health check's.
+func (g *Gateway) headerMissing(peer net.Addr, err error) {
+	if err != io.EOF {
+		g.strangers.Warn("proxy: closed; every connection from --proxy-protocol-from must begin with a PROXY header", "remote", peer.String(), "err", err)
 	}
-	h.warn("proxy: closed; every connection from --proxy-protocol-from must begin with a PROXY header", "remote", peer.String(), "err", err)
 }
 
 // proxyRows are the start block's rows about proxies, if there are any.

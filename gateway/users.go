@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"time"
 
@@ -50,6 +51,12 @@ func refusedLogin(errs []error) string {
 		return "adit: your ssh offered no key that can be used here. Make one with: ssh-keygen -t ed25519\n"
 	}
 	return b.String()
+}
+
+// handshakeDropped is told that there are too many connections in their handshake.
+func (g *Gateway) handshakeDropped(newcomer net.Addr) {
+	g.metrics.dropped.Inc()
+	g.strangers.Warn("ssh: too many handshakes at once, one was cut", "remote", newcomer.String())
 }
 
 // connected makes the client of a connection that has logged in.

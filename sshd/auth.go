@@ -183,7 +183,7 @@ func (l *login) logRefused() {
 		return
 	}
 	reasons := errors.Join(l.errs[:min(len(l.errs), maxReasons)]...).Error()
-	l.srv.Logger.Info("ssh: login refused", "remote", l.sock.RemoteAddr().String(), "keys", len(l.errs),
+	l.srv.Strangers.Info("ssh: login refused", "remote", l.sock.RemoteAddr().String(), "keys", len(l.errs),
 		"why", strings.ReplaceAll(reasons, "\n", "; "))
 }
 

@@ -93,8 +93,15 @@ type Server struct {
 	// its Handler. An error closes the connection.
 	Connected func(c *Conn) (Handler, error)
 
+	// Dropped is told who came when there were more than MaxStartups, which has
+	// cost somebody their place. nil: nobody is told.
+	Dropped func(newcomer net.Addr)
+
 	// Logger gets one event a record. nil: slog.Default().
 	Logger *slog.Logger
+	// Strangers gets what those cause who have not logged in, which may be any
+	// number of records. nil: Logger.
+	Strangers *slog.Logger
 
 	tick     time.Duration // 0: livenessTick; tests hurry
 	once     sync.Once
@@ -112,6 +119,9 @@ func (s *Server) init() {
 	if s.Logger == nil {
 		s.Logger = slog.Default()
 	}
+	if s.Strangers == nil {
+		s.Strangers = s.Logger
+	}
 	if s.LoginGrace == 0 {
 		s.LoginGrace = 30 * time.Second
 	}
@@ -122,6 +132,7 @@ func (s *Server) init() {
 	if s.startups.max == 0 {
 		s.startups.max = 100
 	}
+	s.startups.dropped = s.Dropped
 }
 
 // Serve accepts connections from ln until Close; it owns and closes ln. It
@@ -145,7 +156,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		}
 		// Out of descriptors or memory: what is open goes on, the rest waits.
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		s.Logger.Warn("ssh: accept failed", "err", err, "retry", pause)
+		s.Strangers.Warn("ssh: accept failed", "err", err, "retry", pause)
 		time.Sleep(pause)
 	}
 }

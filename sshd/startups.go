@@ -10,7 +10,8 @@ import (
 // startups are the connections that have not logged in yet. A crowd of them
 // costs only itself: past max one is closed, see victim.
 type startups struct {
-	max int
+	max     int
+	dropped func(newcomer net.Addr) // told where max was exceeded; may be nil
 
 	mu     sync.Mutex
 	order  list.List // of *startup, oldest first
@@ -28,7 +29,8 @@ func (s *startups) enter(nc net.Conn) (leave func()) {
 	s.mu.Lock()
 	e := s.order.PushBack(&startup{nc, own})
 	var victim *list.Element
-	if s.order.Len() > s.max {
+	over := s.order.Len() > s.max
+	if over {
 		victim = s.victim(own)
 		s.order.Remove(victim)
 	} else if s.closed {
@@ -37,6 +39,9 @@ func (s *startups) enter(nc net.Conn) (leave func()) {
 	s.mu.Unlock()
 	if victim != nil {
 		victim.Value.(*startup).nc.Close()
+	}
+	if over && s.dropped != nil {
+		s.dropped(nc.RemoteAddr())
 	}
 	return func() {
 		s.mu.Lock()
