@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -143,19 +144,20 @@ func dialTCP(t *testing.T, ln net.Listener, name string) ssh.Conn {
 }
 
 func TestStartupsVictims(t *testing.T) {
-	at := func(host string) *pipe {
+	at := func(host string) *socket {
 		p, _ := newPipe()
 		p.addr = &net.TCPAddr{IP: net.ParseIP(host), Port: 1}
-		return p
+		return &socket{Conn: p}
 	}
-	isClosed := func(p *pipe) bool {
+	isClosed := func(s *socket) bool {
+		p := s.Conn.(*pipe)
 		p.in.mu.Lock()
 		defer p.in.mu.Unlock()
 		return p.in.closed
 	}
 	s := &startups{max: 3}
 	a1, b1, a2 := at("192.0.2.1"), at("192.0.2.2"), at("192.0.2.1")
-	for _, p := range []*pipe{a1, b1, a2} {
+	for _, p := range []*socket{a1, b1, a2} {
 		s.enter(p)
 	}
 	b2 := at("192.0.2.2")
@@ -175,6 +177,50 @@ func TestStartupsVictims(t *testing.T) {
 	if !isClosed(a2) || isClosed(b2) || !isClosed(late) {
 		t.Error("closeAll")
 	}
+}
+
+// Who gets on is let get on: of those that have as many connections it is the
+// mute who go, then the silent, and then who came last.
+func TestStartupsThatGetOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &startups{max: 4}
+		var in []*socket
+		enter := func(say bool) *socket {
+			p, _ := newPipe()
+			p.addr = &net.TCPAddr{IP: net.IPv4(192, 0, 2, byte(len(in))), Port: 1}
+			sock := &socket{Conn: p}
+			s.enter(sock)
+			if in = append(in, sock); say {
+				sock.heard.Store(time.Now().UnixNano())
+			}
+			return sock
+		}
+		gone := func(what string, want ...*socket) {
+			t.Helper()
+			for i, sock := range in {
+				if sock.dead.Load() != slices.Contains(want, sock) {
+					t.Errorf("%s: number %d: gone %v", what, i, sock.dead.Load())
+				}
+			}
+		}
+		silent, old, mute, young := enter(true), enter(true), enter(false), enter(true)
+		enter(true)
+		gone("a mute one", mute)
+		fifth := in[4]
+		late := enter(true)
+		gone("nobody but the last", mute, late)
+		time.Sleep(patience)
+		for _, sock := range []*socket{old, young, fifth} {
+			sock.heard.Store(time.Now().UnixNano())
+		}
+		enter(true)
+		gone("a silent one", mute, late, silent)
+		for _, sock := range []*socket{old, young, fifth, in[6]} {
+			sock.begun.Store(true)
+		}
+		stranger := enter(true)
+		gone("before those who log in", mute, late, silent, stranger)
+	})
 }
 
 // What does not begin as SSH is let go at once, though SSH may come behind it,

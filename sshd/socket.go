@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"time"
 )
 
 // socket is the TCP connection below SSH. It counts what the liveness watch
@@ -23,9 +24,10 @@ type socket struct {
 	replay   []byte
 	greeting []byte
 
-	said  int         // how much of "SSH-" has come
-	early gate        // for who has not begun to log in
-	begun atomic.Bool // it has, and early is left alone
+	said  int          // how much of "SSH-" has come
+	early gate         // for who has not begun to log in
+	begun atomic.Bool  // it has, and early is left alone
+	heard atomic.Int64 // when bytes came last, until the login, in Unix nanoseconds; 0: never
 
 	join atomic.Pointer[joiner] // nil: packets are not known by their length
 
@@ -49,12 +51,16 @@ func (s *socket) Read(p []byte) (int, error) {
 	if early {
 		p = s.early.admit(p)
 	}
-	if m := s.mux.Load(); m != nil {
+	m := s.mux.Load()
+	if m != nil {
 		m.take()
 	}
 	n, err := s.read(p)
 	if n > 0 {
 		s.reads.Add(1)
+	}
+	if n > 0 && m == nil {
+		s.heard.Store(time.Now().UnixNano())
 	}
 	if early {
 		s.early.passed(n)
@@ -125,6 +131,9 @@ func (s *socket) hangUp() {
 		m.hungUp()
 	}
 }
+
+// silence is for how long a client has said nothing that has not logged in.
+func (s *socket) silence() time.Duration { return time.Since(time.Unix(0, s.heard.Load())) }
 
 // errNotSSH is why a client is let go whose first bytes are not SSH's.
 var errNotSSH = errors.New("the client does not speak SSH")

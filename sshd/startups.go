@@ -1,10 +1,12 @@
 package sshd
 
 import (
+	"cmp"
 	"container/list"
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // startups are the connections that have not logged in yet. A crowd of them
@@ -18,30 +20,33 @@ type startups struct {
 	closed bool      // whoever comes now was accepted too late
 }
 
+// patience is how long a client may be silent in the middle of its login before
+// it is the first to go, where somebody must. Somebody may have to touch a key.
+const patience = 3 * time.Second
+
 type startup struct {
-	nc     net.Conn
+	sock   *socket
 	source netip.Prefix
 }
 
-// enter takes nc in and gives the function that takes it out again.
-func (s *startups) enter(nc net.Conn) (leave func()) {
-	own := source(nc.RemoteAddr())
+// enter takes sock in and gives the function that takes it out again.
+func (s *startups) enter(sock *socket) (leave func()) {
 	s.mu.Lock()
-	e := s.order.PushBack(&startup{nc, own})
+	e := s.order.PushBack(&startup{sock, source(sock.RemoteAddr())})
 	var victim *list.Element
 	over := s.order.Len() > s.max
 	if over {
-		victim = s.victim(own)
+		victim = s.victim(e)
 		s.order.Remove(victim)
 	} else if s.closed {
 		victim = e
 	}
 	s.mu.Unlock()
 	if victim != nil {
-		victim.Value.(*startup).nc.Close()
+		victim.Value.(*startup).sock.Close()
 	}
 	if over && s.dropped != nil {
-		s.dropped(nc.RemoteAddr())
+		s.dropped(sock.RemoteAddr())
 	}
 	return func() {
 		s.mu.Lock()
@@ -50,25 +55,49 @@ func (s *startups) enter(nc net.Conn) (leave func()) {
 	}
 }
 
-// victim is the oldest connection of the source that has the most, the
-// newcomer's own where others have no more: who sends a crowd pays for it. Where
-// every source has one it is the oldest of all.
-func (s *startups) victim(own netip.Prefix) *list.Element {
+// victim is who goes for a newcomer. It is one of the source that has the most
+// connections, the newcomer's own where others have no more: who sends a crowd
+// pays for it. Where every source has one it is one of all.
+//
+// Of these it is the one that has said nothing for the longest time, then the one
+// that has fallen silent, and else the last that came: were those to go that are
+// getting on, a crowd of clients that all come back at once would keep each other
+// out for good.
+func (s *startups) victim(newcomer *list.Element) *list.Element {
+	most, several := s.crowd(sourceOf(newcomer))
+	var mute, silent, last, first *list.Element
+	for e := s.order.Front(); e != nil; e = e.Next() {
+		if several && sourceOf(e) != most {
+			continue
+		}
+		sock := e.Value.(*startup).sock
+		switch {
+		case e != newcomer && sock.heard.Load() == 0:
+			mute = cmp.Or(mute, e)
+		case e != newcomer && sock.silence() >= patience:
+			silent = cmp.Or(silent, e)
+		case !sock.begun.Load():
+			last = e
+		}
+		first = cmp.Or(first, e)
+	}
+	return cmp.Or(mute, silent, last, first)
+}
+
+// crowd is the source that has the most connections, own where others have no
+// more, and whether it has several.
+func (s *startups) crowd(own netip.Prefix) (most netip.Prefix, several bool) {
 	held := make(map[netip.Prefix]int)
 	for e := s.order.Front(); e != nil; e = e.Next() {
 		held[sourceOf(e)]++
 	}
-	most := own
+	most = own
 	for e := s.order.Front(); e != nil; e = e.Next() {
 		if held[sourceOf(e)] > held[most] {
 			most = sourceOf(e)
 		}
 	}
-	for e := s.order.Front(); ; e = e.Next() {
-		if held[most] == 1 || sourceOf(e) == most {
-			return e
-		}
-	}
+	return most, held[most] > 1
 }
 
 func sourceOf(e *list.Element) netip.Prefix { return e.Value.(*startup).source }
@@ -90,6 +119,6 @@ func (s *startups) closeAll() {
 	defer s.mu.Unlock()
 	s.closed = true
 	for e := s.order.Front(); e != nil; e = e.Next() {
-		e.Value.(*startup).nc.Close()
+		e.Value.(*startup).sock.Close()
 	}
 }
