@@ -66,7 +66,9 @@ func (s *stream) end(b *body) {
 			h[name] = append(h[name], string(f.value))
 		}
 	}
-	s.ctl.SetWriteDeadline(time.Now().Add(s.stall.Limit))
+	if s.q.Context().Err() == nil { // the timer of a stream that has ended would keep it for that long
+		s.ctl.SetWriteDeadline(time.Now().Add(s.stall.Limit))
+	}
 	s.whole = true
 }
 
