@@ -39,10 +39,11 @@ type Channel struct {
 	came sync.Cond  // there may be something to be read, or an end
 	room sync.Cond  // there may be room in the client's window, or an end
 
-	arrived  [][]byte // not read yet
-	unread   int      // its bytes
-	credit   int64    // what the client may still send
-	consumed int64    // read, and not given back to the client's credit
+	arrived  [][]byte  // not read yet
+	unread   int       // its bytes
+	took     time.Time // when some of them were read, or the first came
+	credit   int64     // what the client may still send
+	consumed int64     // read, and not given back to the client's credit
 	growth   growth
 	lent     Borrower  // nil: nobody
 	loans    int       // how often it was lent
@@ -132,10 +133,14 @@ func (k *Channel) receive(p []byte) error {
 		return nil
 	}
 	k.arrived = append(k.arrived, p)
-	k.unread += len(p)
+	if k.unread == 0 {
+		k.took = time.Now()
+	}
+	k.hold(len(p))
 	if len(k.arrived) > maxUnread {
 		k.tooMany()
 	}
+	k.shortage()
 	k.came.Signal()
 	return nil
 }
@@ -143,12 +148,19 @@ func (k *Channel) receive(p []byte) error {
 // tooMany ends a channel that holds too many packets. A session's input is a
 // person's typing: where that is too much the connection ends. k.mu is held.
 func (k *Channel) tooMany() {
-	k.arrived, k.unread, k.spoilt = nil, 0, true
+	k.drop()
+	k.spoilt = true
 	if k.requests != nil {
 		k.conn.Close(ErrTooMany)
 		return
 	}
 	k.conn.mux.later(0, func() { k.Close() })
+}
+
+// drop forgets what was not read. k.mu is held.
+func (k *Channel) drop() {
+	k.arrived = nil
+	k.hold(-k.unread)
 }
 
 // discard counts extended data, which no client has reason to send (RFC 4254,
@@ -217,6 +229,9 @@ func (k *Channel) peerClosed() {
 func (k *Channel) cutOff() {
 	k.mu.Lock()
 	k.cut = true
+	if k.requests != nil { // nobody may ever close it
+		k.drop()
+	}
 	k.wake()
 	if k.opening {
 		k.opening = false
@@ -326,7 +341,8 @@ func (k *Channel) Read(p []byte) (n int, err error) {
 			k.dropFirst(1)
 		}
 	}
-	k.unread -= n
+	k.hold(-n)
+	k.took = time.Now()
 	more := k.consume(n)
 	k.mu.Unlock()
 	k.announce(more)
@@ -356,7 +372,8 @@ func (k *Channel) ReadBuffers(dst [][]byte) ([][]byte, error) {
 		dst, bytes = append(dst, p), bytes+len(p)
 	}
 	k.dropFirst(n)
-	k.unread -= bytes
+	k.hold(-bytes)
+	k.took = time.Now()
 	more := k.consume(bytes)
 	k.mu.Unlock()
 	k.announce(more)
@@ -601,7 +618,7 @@ func (k *Channel) Close() error {
 		return nil
 	}
 	k.closed = true
-	k.arrived, k.unread = nil, 0
+	k.drop()
 	send := k.dueClose()
 	k.stopTimers()
 	k.wake()

@@ -43,6 +43,7 @@ type Conn struct {
 
 	leaving  atomic.Bool  // later channel opens fail at once
 	opens    atomic.Int32 // channel opens and global requests since the last tick
+	shedding atomic.Bool  // shed is about to be called
 	liveness liveness
 	watch    *time.Timer // calls look
 	probe    probe
@@ -193,6 +194,7 @@ func (c *Conn) look() {
 		c.Close(err)
 		return
 	}
+	c.shed()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.watch.Reset(c.srv.tick)

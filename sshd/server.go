@@ -78,7 +78,7 @@ type Server struct {
 	// together. 0: 30 s.
 	LoginGrace time.Duration
 	// MaxStartups is how many connections may be in their handshake at once;
-	// past it the oldest goes of the source that has the most. 0: 100.
+	// past it one goes of the source that has the most, see victim. 0: 100.
 	MaxStartups int
 
 	// Authenticate says whether key may log in and what then goes with the

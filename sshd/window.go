@@ -1,7 +1,6 @@
 package sshd
 
 import (
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 )
@@ -26,7 +25,7 @@ var extraWindow atomic.Int64
 
 // extraLimit bounds extraWindow: an eighth of what the process may use, at
 // most 512 MiB.
-func extraLimit() int64 { return min(debug.SetMemoryLimit(-1)/8, 512<<20) }
+func extraLimit() int64 { return min(memory()/8, 512<<20) }
 
 // growth is how a channel's receive window grows. The channel's lock guards it.
 type growth struct {

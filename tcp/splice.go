@@ -104,8 +104,9 @@ type behindWriter interface {
 	WriteBehind(p []byte, room int) (int, error)
 }
 
-// atOnce is how many packets go into one write.
-const atOnce = 16
+// atOnce is how many packets go into one write: as much as a socket holds unsent.
+// What is taken at once is kept until the peer has taken it.
+const atOnce = 4
 
 // relay is the copy loop. A buffer is held only while bytes flow.
 func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
