@@ -78,11 +78,16 @@ func parseStatus(err error) int {
 // errSilent fails a command that has said already what is wrong.
 var errSilent = errors.New("")
 
-// complain prints err on stderr, each line of it as a sentence of its own.
+// complain prints err on stderr, each line of it as a sentence of its own. It is
+// the end, and waits for a reader as the log's does.
 func (p *program) complain(err error) {
+	var text strings.Builder
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(p.stderr, "adit: %s\n", strings.TrimSuffix(line, "\n"))
+		fmt.Fprintf(&text, "adit: %s\n", strings.TrimSuffix(line, "\n"))
 	}
+	out := newLogBuffer(p.stderr)
+	out.start(text.String())
+	out.close()
 }
 
 // environment turns the process's environment into a map.

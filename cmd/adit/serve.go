@@ -25,8 +25,8 @@ func (serveCmd) Run(p *program, c *call) error {
 	}
 	limitMemory()
 	coarseTimers()
-	s := &server{program: p, call: c, out: &heldWriter{to: p.stderr}, signals: make(chan os.Signal, 4), processors: newProcessors()}
-	defer s.out.release()
+	s := &server{program: p, call: c, out: newLogBuffer(p.stderr), signals: make(chan os.Signal, 4), processors: newProcessors()}
+	defer s.out.close()
 	cfg.Logger, cfg.BeforeWrite = s.logger(), s.processors.all
 	// Before New, so that a signal in between is not lost.
 	signal.Notify(s.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -46,7 +46,7 @@ type server struct {
 	*program
 	*call
 	gateway *gateway.Gateway
-	out     *heldWriter // the log, behind the start block
+	out     *logBuffer // the start block and the log
 	level   slog.LevelVar
 	log     *slog.Logger
 	signals chan os.Signal
@@ -58,13 +58,24 @@ type server struct {
 // to the default one.
 func (s *server) logger() *slog.Logger {
 	s.setLevel()
-	options := &slog.HandlerOptions{Level: &s.level}
-	s.log = slog.New(slog.NewTextHandler(s.out, options))
-	if s.Log == "json" {
-		s.log = slog.New(slog.NewJSONHandler(s.out, options))
-	}
+	s.log = slog.New(s.handler(s.out))
+	s.out.note = s.noteLeftOut
 	slog.SetDefault(s.log)
 	return s.log
+}
+
+// handler writes records in the form that is set.
+func (s *server) handler(to io.Writer) slog.Handler {
+	options := &slog.HandlerOptions{Level: &s.level}
+	if s.Log == "json" {
+		return slog.NewJSONHandler(to, options)
+	}
+	return slog.NewTextHandler(to, options)
+}
+
+// noteLeftOut writes the line that stands for those that the log lacks.
+func (s *server) noteLeftOut(to io.Writer, left int) {
+	slog.New(s.handler(to)).Error("log: lines were left out, it is read too slowly", "lines", left)
 }
 
 // setLevel gives the log the level that is set. The value was checked when it
@@ -75,10 +86,9 @@ func (s *server) setLevel() {
 	s.level.Set(level)
 }
 
-// greet prints the start block.
+// greet prints the start block, and the log from then on.
 func (s *server) greet() {
-	fmt.Fprintln(s.stderr, s.gateway.Banner())
-	s.out.release()
+	s.out.start(s.gateway.Banner() + "\n")
 }
 
 // serve runs the gateway and acts on signals: the first SIGINT or SIGTERM
