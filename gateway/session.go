@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -340,67 +339,6 @@ func (se *session) next() *Tunnel {
 		}
 	}
 	return nil
-}
-
-// tunnelLive shows a tunnel's URL, once.
-func (se *session) tunnelLive(t *Tunnel) {
-	se.live.Store(true)
-	se.sayURL("tunnel.live", t)
-	if t.note != "" {
-		se.warn(t.note)
-	}
-}
-
-// moved shows a tunnel's URL again if it is another one by now.
-func (se *session) moved(t *Tunnel) { se.sayURL("tunnel.moved", t) }
-
-// sayURL shows a tunnel's URL, the first time as tunnel.live and later only
-// if it is not what was shown last. The lock is held throughout, so that the
-// last one shown is the last one found.
-func (se *session) sayURL(name string, t *Tunnel) {
-	se.mu.Lock()
-	defer se.mu.Unlock()
-	url := t.url()
-	last, announced := se.shown[t]
-	if announced != (name == "tunnel.moved") || last == url {
-		return
-	}
-	se.shown[t] = url
-	text := url
-	if se.opt.json {
-		text = (&event{Event: name, Kind: t.kind, Name: &t.name, Port: &t.port, URL: url, Message: t.note}).line()
-	}
-	se.add(line{text, false})
-}
-
-// progress is news that is no error: those who asked for quiet do without.
-func (se *session) progress(text string) {
-	if !se.opt.quiet {
-		se.say(true, text)
-	}
-}
-
-// tunnelClosed tells of a tunnel's end, once; in words where the user did not
-// ask for it.
-func (se *session) tunnelClosed(t *Tunnel, cause error) {
-	if t.told.Swap(true) {
-		return
-	}
-	if se.opt.json {
-		se.event(event{Event: "tunnel.closed", Kind: t.kind, Name: &t.name, Port: &t.port, URL: t.url(), Reason: printable(cause.Error(), 200)})
-	}
-	if errors.Is(cause, errTakenOver) || errors.Is(cause, errNarrowed) {
-		se.warn(fmt.Sprintf("adit: %s is closed: %s", t.url(), cause))
-	}
-}
-
-// tunnelRefused says why.
-func (se *session) tunnelRefused(r refused) {
-	if se.opt.json {
-		bind, port := printable(r.bind, 255), int(r.port)
-		se.event(event{Event: "tunnel.refused", Bind: &bind, Port: &port, Code: r.ref.Code, Message: r.ref.Message})
-	}
-	se.say(true, r.ref.Message)
 }
 
 // request shows one finished request. It is called on the visitor's path, so
