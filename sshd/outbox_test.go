@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"runtime"
 	"strings"
 	"testing"
@@ -19,22 +18,11 @@ func ping(size int) []byte {
 	}{strings.Repeat("x", size)})
 }
 
-// stuffed has a forwarded channel, the client's side of which is number 7, on
-// the connection of a client that reads nothing any more: what the gateway sends
-// waits.
+// stuffed is joinRaw's channel on the connection of a client that reads nothing
+// any more: what the gateway sends waits.
 func stuffed(t *testing.T) (c *raw, h *script, k *Channel) {
 	t.Helper()
-	ts, dial := streaming(t)
-	c, h = ts.dialRaw("ann")
-	c.globalRequest("tcpip-forward", true, ssh.Marshal(bind{"blog", 80}))
-	c.want(msgRequestSuccess)
-	dialled := make(chan net.Conn, 1)
-	go func() {
-		k, _ := dial()
-		dialled <- k
-	}()
-	c.acceptOpen()
-	k = within(t, dialled).(*Channel)
+	c, h, k = joinRaw(t)
 	for range 9 {
 		c.write(ping(100 << 10))
 	}

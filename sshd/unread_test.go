@@ -24,22 +24,29 @@ func data(peer uint32, extended bool) []byte {
 	}{peer, "x"})
 }
 
+// joinRaw is a forwarded channel of a raw client's, whose side of it is number 7.
+func joinRaw(t *testing.T) (c *raw, h *script, k *Channel) {
+	t.Helper()
+	ts, dial := streaming(t)
+	c, h = ts.dialRaw("ann")
+	c.globalRequest("tcpip-forward", true, ssh.Marshal(bind{"blog", 80}))
+	c.want(msgRequestSuccess)
+	dialled := make(chan net.Conn, 1)
+	go func() {
+		k, _ := dial()
+		dialled <- k
+	}()
+	c.acceptOpen()
+	return c, h, within(t, dialled).(*Channel)
+}
+
 // A client that fills a channel nobody reads with packets of one byte loses
 // the channel, and no more is kept of what it sends all the same.
 func TestTinyPacketsUnread(t *testing.T) {
 	for name, extended := range map[string]bool{"data": false, "extended data": true} {
 		t.Run(name, func(t *testing.T) {
-			ts, dial := streaming(t)
-			c, h := ts.dialRaw("ann")
-			c.globalRequest("tcpip-forward", true, ssh.Marshal(bind{"blog", 80}))
-			c.want(msgRequestSuccess)
-			dialled := make(chan net.Conn, 1)
-			go func() {
-				k, _ := dial()
-				dialled <- k
-			}()
-			tiny := data(c.acceptOpen(), extended)
-			k := within(t, dialled).(*Channel)
+			c, h, k := joinRaw(t)
+			tiny := data(k.id, extended)
 			answered := make(chan struct{})
 			go func() {
 				defer close(answered)
