@@ -36,7 +36,7 @@ type Channel struct {
 
 	arrived  [][]byte  // not read yet
 	unread   int       // its bytes
-	took     time.Time // when some of them were read, or the first came
+	took     time.Time // when some of them were read, or more came than a little
 	credit   int64     // what the client may still send
 	consumed int64     // read, and not given back to the client's credit
 	growth   growth
@@ -128,9 +128,6 @@ func (k *Channel) receive(p []byte) error {
 		return nil
 	}
 	k.arrived = append(k.arrived, p)
-	if k.unread == 0 {
-		k.took = time.Now()
-	}
 	k.hold(len(p))
 	if len(k.arrived) > maxUnread {
 		k.tooMany()

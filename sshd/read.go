@@ -4,7 +4,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"time"
 )
 
 // consume counts n bytes as read, and gives by how much the client is to be
@@ -91,7 +90,6 @@ func (k *Channel) Read(p []byte) (n int, err error) {
 		}
 	}
 	k.hold(-n)
-	k.took = time.Now()
 	more := k.consume(n)
 	k.mu.Unlock()
 	k.announce(more)
@@ -122,7 +120,6 @@ func (k *Channel) ReadBuffers(dst [][]byte) ([][]byte, error) {
 	}
 	k.dropFirst(n)
 	k.hold(-bytes)
-	k.took = time.Now()
 	more := k.consume(bytes)
 	k.mu.Unlock()
 	k.announce(more)

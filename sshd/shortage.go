@@ -20,7 +20,8 @@ const (
 	justNow = 2 * time.Second
 )
 
-// unread is what the channels of all connections hold unread.
+// unread is what the channels of all connections hold unread, apart from a little
+// for each: small answers come and go without being counted.
 var unread atomic.Int64
 
 // memoryLimit is what the process may use, once that was asked for; 0 before.
@@ -37,8 +38,16 @@ func memory() int64 {
 
 // hold counts n bytes more as unread, or fewer. k.mu is held.
 func (k *Channel) hold(n int) {
+	before := max(k.unread-aLittle, 0)
 	k.unread += n
-	unread.Add(int64(n))
+	more := max(k.unread-aLittle, 0) - before
+	if more == 0 {
+		return
+	}
+	unread.Add(int64(more))
+	if more < 0 || before == 0 {
+		k.took = time.Now()
+	}
 }
 
 // shortage is called when k has got more to hold. k.mu is held.
