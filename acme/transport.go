@@ -75,25 +75,20 @@ func (a *attempt) refused(err error) bool {
 	return errors.As(err, &p) && p.Type != acme.ProblemTypeAccountDoesNotExist && orders == 0 && a.may()
 }
 
-// got notes the CA's time, an order that was made, and a refusal that says when to come again
-// (RFC 8555 section 6.6): 429 is about this name, 503 about the CA.
+// got notes the CA's time, an order that was made, and a refusal that says when
+// to come again (RFC 8555 section 6.6): 429 is about this name, 503 about the CA.
 func (a *attempt) got(r *http.Response) {
-	date, _ := http.ParseTime(r.Header.Get("Date")) // RFC 9110 section 6.6.1
 	a.mu.Lock()
-	a.date = date
-	a.mu.Unlock()
+	defer a.mu.Unlock()
+	a.date, _ = http.ParseTime(r.Header.Get("Date")) // RFC 9110 section 6.6.1
 	if r.StatusCode == http.StatusCreated && r.Request.URL.String() == a.newOrder {
-		a.mu.Lock()
 		a.orders++
-		a.mu.Unlock()
 	}
 	if r.StatusCode != http.StatusTooManyRequests && r.StatusCode != http.StatusServiceUnavailable {
 		return
 	}
 	now := time.Now()
 	if wait, ok := retryAfter(r.Header.Get("Retry-After"), now); ok {
-		a.mu.Lock()
-		defer a.mu.Unlock()
 		a.wait, a.all = now.Add(wait), r.StatusCode == http.StatusServiceUnavailable
 	}
 }

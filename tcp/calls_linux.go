@@ -49,7 +49,7 @@ func again(call func() (uintptr, uintptr, syscall.Errno)) (n int, err syscall.Er
 
 // vectors are buffers for writev(2).
 type vectors struct {
-	iov [atOnce]syscall.Iovec
+	iov [AtOnce]syscall.Iovec
 	len int
 	f   func(fd uintptr) bool
 	n   int

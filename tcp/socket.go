@@ -31,24 +31,22 @@ func WriteBuffers(c net.Conn, b *net.Buffers) (int64, error) {
 	return b.WriteTo(c)
 }
 
-// WriteSome writes as much of p, which must not be empty, as c takes at a time,
+// writeSome writes as much of p, which must not be empty, as c takes at a time,
 // once it takes any: for who wants to know whether it still does. A connection
 // that is no socket is to take all of it.
-func WriteSome(c net.Conn, p []byte) (int, error) {
+func writeSome(c net.Conn, p []byte) (int, error) {
 	if s, ok := SocketOf(c); ok {
-		return s.WriteSome(p)
+		return s.writeSome(p)
 	}
 	return c.Write(p)
 }
 
-// WriteSomeBuffers is WriteSome for several pieces, and takes from b what was
-// written. A connection that is no socket is to take the first of them.
-func WriteSomeBuffers(c net.Conn, b *net.Buffers) (int64, error) {
+// writeSomeBuffers is writeSome for several pieces, of which the first must not be
+// empty, and takes from b what was written. A connection that is no socket is to
+// take that first one.
+func writeSomeBuffers(c net.Conn, b *net.Buffers) (int64, error) {
 	if s, ok := SocketOf(c); ok {
-		return s.WriteSomeBuffers(b)
-	}
-	if len(*b) == 0 {
-		return 0, nil
+		return s.writeSomeBuffers(b)
 	}
 	n, err := c.Write((*b)[0])
 	drop(b, n)

@@ -15,11 +15,11 @@ func (*Socket) TryWrite([]byte) int { return 0 }
 // WriteBuffers has nothing to write to.
 func (*Socket) WriteBuffers(*net.Buffers) (int64, error) { return 0, net.ErrClosed }
 
-// WriteSome has nothing to write to.
-func (*Socket) WriteSome([]byte) (int, error) { return 0, net.ErrClosed }
+// writeSome has nothing to write to.
+func (*Socket) writeSome([]byte) (int, error) { return 0, net.ErrClosed }
 
-// WriteSomeBuffers has nothing to write to.
-func (*Socket) WriteSomeBuffers(*net.Buffers) (int64, error) { return 0, net.ErrClosed }
+// writeSomeBuffers has nothing to write to.
+func (*Socket) writeSomeBuffers(*net.Buffers) (int64, error) { return 0, net.ErrClosed }
 
 // Wait has nothing to wait for.
 func (*Socket) Wait() error { return net.ErrClosed }

@@ -101,15 +101,15 @@ func (s *Socket) failed(op string, errno syscall.Errno) error {
 func (s *Socket) Write(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var some int
-		some, err = s.WriteSome(p[n:])
+		some, err = s.writeSome(p[n:])
 		n += some
 	}
 	return n, err
 }
 
-// WriteSome writes as much of p as the socket takes at a time, once it takes any;
+// writeSome writes as much of p as the socket takes at a time, once it takes any;
 // p must not be empty.
-func (s *Socket) WriteSome(p []byte) (int, error) {
+func (s *Socket) writeSome(p []byte) (int, error) {
 	s.out.p = p
 	err := s.raw.Write(s.out.f)
 	s.out.p = nil
@@ -142,15 +142,15 @@ func (s *Socket) TryWrite(p []byte) int {
 func (s *Socket) WriteBuffers(b *net.Buffers) (n int64, err error) {
 	for len(*b) > 0 && err == nil {
 		var some int64
-		some, err = s.WriteSomeBuffers(b)
+		some, err = s.writeSomeBuffers(b)
 		n += some
 	}
 	return n, err
 }
 
-// WriteSomeBuffers is WriteSome for several pieces, and takes from b what was
+// writeSomeBuffers is writeSome for several pieces, and takes from b what was
 // written.
-func (s *Socket) WriteSomeBuffers(b *net.Buffers) (n int64, err error) {
+func (s *Socket) writeSomeBuffers(b *net.Buffers) (n int64, err error) {
 	v := allVectors.Get().(*vectors)
 	defer v.giveBack()
 	if !v.take(*b) {

@@ -104,9 +104,9 @@ type behindWriter interface {
 	WriteBehind(p []byte, room int) (int, error)
 }
 
-// atOnce is how many packets go into one write: as much as a socket holds unsent.
-// What is taken at once is kept until the peer has taken it.
-const atOnce = 4
+// AtOnce is how many packets of an SSH channel's go into one write: as much as a
+// socket holds unsent. What is taken at once is kept until the peer has taken it.
+const AtOnce = 4
 
 // relay is the copy loop. A buffer is held only while bytes flow.
 func (s *splice) relay(dst, src net.Conn) (n int64, err error) {
@@ -157,7 +157,7 @@ func (s *splice) relayPackets(dst *Socket, src packets) (n int64, err error) {
 
 // passPackets reads once and writes that.
 func (s *Stall) passPackets(dst *Socket, src packets) (n int64, err error) {
-	var room [atOnce][]byte
+	var room [AtOnce][]byte
 	got, err := src.ReadBuffers(room[:0])
 	if len(got) == 0 {
 		return 0, err

@@ -23,7 +23,7 @@ func (s *Stall) Write(c net.Conn, p []byte) (n int, err error) {
 			return n, err
 		}
 		var some int
-		if some, err = WriteSome(c, p[n:]); err != nil {
+		if some, err = writeSome(c, p[n:]); err != nil {
 			some, err = s.again(c, p[n:], some, err)
 		}
 		n += some
@@ -38,7 +38,7 @@ func (s *Stall) WriteBuffers(c net.Conn, b *net.Buffers) (n int64, err error) {
 			return n, err
 		}
 		var some int64
-		if some, err = WriteSomeBuffers(c, b); err != nil && len(*b) > 0 {
+		if some, err = writeSomeBuffers(c, b); err != nil && len(*b) > 0 {
 			var more int
 			more, err = s.again(c, (*b)[0], int(some), err)
 			drop(b, more-int(some))

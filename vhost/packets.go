@@ -15,10 +15,6 @@ type packets interface {
 // packetSink is a sink that takes several pieces in one write.
 type packetSink interface{ writePackets(net.Buffers) error }
 
-// atOnce is how many packets go into one write: as much as a socket holds unsent.
-// What is taken at once is kept until the visitor has taken it.
-const atOnce = 4
-
 // errSurplus says that bytes came behind the end of a body that belong to no
 // message.
 var errSurplus = errors.New("bytes behind the end of the body")

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+
+	"adit/tcp"
 )
 
 // chunkRoom is what a chunk's size line and the CRLF after its data may take
@@ -66,7 +68,7 @@ func (p *pump) more() error {
 		if p.body.state == stateEnd {
 			return nil
 		}
-		var room [atOnce][]byte
+		var room [tcp.AtOnce][]byte
 		var got [][]byte
 		if got, err = from.ReadBuffers(room[:0]); len(got) > 0 {
 			if err := p.pass(got); err != nil {
