@@ -3,6 +3,8 @@ package sshd
 import (
 	"net"
 	"time"
+
+	"adit/tcp"
 )
 
 // SetDeadline sets both deadlines; the zero time means none.
@@ -41,19 +43,31 @@ func (k *Channel) SetWriteDeadline(t time.Time) error {
 	if !t.IsZero() {
 		by = max(int64(t.Sub(k.opened)), 1)
 	}
-	k.sendBy.Store(by)
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.sendBy.Store(by)
 	return k.setTimer(&k.sendTimer, t, k.sendExpired)
 }
 
 // sendExpired is called by the timer, perhaps for a deadline that has been
 // moved meanwhile. A channel on which nothing is being written lives on.
 func (k *Channel) sendExpired() {
-	if k.writing.Load() && k.sendLate() { // in this order: who writes has moved it before
+	if k.writing.Load() && k.sendLate() && !k.sendHeldUp() { // in this order: who writes has moved it before
 		k.expired.Store(true)
 		k.Close()
 	}
+}
+
+// sendHeldUp moves a write deadline that nobody here was awake for.
+func (k *Channel) sendHeldUp() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	by := k.opened.Add(time.Duration(k.sendBy.Load()))
+	if !tcp.HeldUp(by) {
+		return false
+	}
+	k.sendBy.Store(int64(time.Since(k.opened) + tcp.Grace))
+	return k.setTimer(&k.sendTimer, time.Now().Add(tcp.Grace), k.sendExpired) == nil
 }
 
 // setTimer arms or stops a timer. k.mu is held.

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"adit/tcp"
+
 	"golang.org/x/crypto/ssh"
 )
 
@@ -45,21 +47,30 @@ func (f *Forward) DialContext(ctx context.Context, visitor net.Addr) (net.Conn, 
 	if err != nil {
 		return nil, err
 	}
-	limit := time.NewTimer(openLimit)
-	defer limit.Stop()
-	select {
-	case err = <-k.answer:
-	case <-limit.C:
-		err = k.giveUp(&dialError{"the client did not answer the channel open", os.ErrDeadlineExceeded})
-	case <-ctx.Done():
-		err = k.giveUp(&dialError{"given up", context.Cause(ctx)})
-	case <-f.conn.ctx.Done():
-		err = k.giveUp(errEnded)
-	}
-	if err != nil {
+	if err := k.awaitAnswer(ctx, openLimit); err != nil {
 		return nil, err
 	}
 	return k, nil
+}
+
+// awaitAnswer waits for the client's answer to our open, and gives up after limit.
+func (k *Channel) awaitAnswer(ctx context.Context, limit time.Duration) error {
+	due := time.Now().Add(limit)
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-k.answer:
+		return err
+	case <-timer.C:
+		if tcp.HeldUp(due) {
+			return k.awaitAnswer(ctx, tcp.Grace)
+		}
+		return k.giveUp(&dialError{"the client did not answer the channel open", os.ErrDeadlineExceeded})
+	case <-ctx.Done():
+		return k.giveUp(&dialError{"given up", context.Cause(ctx)})
+	case <-k.conn.ctx.Done():
+		return k.giveUp(errEnded)
+	}
 }
 
 // open asks the client for a channel; the answer comes to k.answer.

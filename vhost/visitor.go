@@ -213,10 +213,20 @@ func (v *visitor) readHead() (end int, err error) {
 			v.readWithin(headLimit, 0)
 			begun = true
 		}
-		if err := v.in.fill(); err != nil {
+		if err := v.in.fill(); err != nil && !v.heldUp(err) {
 			return 0, err
 		}
 	}
+}
+
+// heldUp moves a read deadline that nobody here was awake for, and reports
+// whether that is what err says.
+func (v *visitor) heldUp(err error) bool {
+	late := errors.Is(err, os.ErrDeadlineExceeded) && tcp.HeldUp(v.readBy)
+	if late {
+		v.readWithin(tcp.Grace, 0)
+	}
+	return late
 }
 
 // silenceLimit is how long the next head may take to begin, and by how much the

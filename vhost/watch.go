@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"adit/tcp"
 )
 
 // lull is how long an exchange runs before anybody looks whether the visitor
@@ -37,6 +39,7 @@ type watch struct {
 	armed   uint64      // the exchange that timer was set in
 	late    *time.Timer // calls expire
 	lateFor uint64
+	lateAt  time.Time // when late is to do so
 
 	lent bool // the visitor's goroutine waits for its next bytes, see prompt
 
@@ -166,25 +169,39 @@ func (w *watch) awaitAnswer() {
 		return
 	}
 	w.lateFor = w.number
+	w.expireIn(w.limit)
+}
+
+// expireIn sets the timer of the service's time; mu is held.
+func (w *watch) expireIn(limit time.Duration) {
+	w.lateAt = time.Now().Add(limit)
 	if w.late == nil {
-		w.late = time.AfterFunc(w.limit, w.expire)
+		w.late = time.AfterFunc(limit, w.expire)
 		return
 	}
-	w.late.Reset(w.limit)
+	w.late.Reset(limit)
 }
 
 // expire runs on a timer's goroutine when the service took too long.
 func (w *watch) expire() {
-	w.mu.Lock()
-	up := w.up
-	if !w.waiting || w.lateFor != w.number {
-		up = nil
-	}
-	w.expired = up != nil
-	w.mu.Unlock()
-	if up != nil {
+	if up := w.tooSlow(); up != nil {
 		up.Close()
 	}
+}
+
+// tooSlow is the connection to a service that took too long, else nil.
+func (w *watch) tooSlow() net.Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case !w.waiting || w.lateFor != w.number:
+		return nil
+	case tcp.HeldUp(w.lateAt):
+		w.expireIn(tcp.Grace)
+		return nil
+	}
+	w.expired = w.up != nil
+	return w.up
 }
 
 // answered says that the service's head is there.
