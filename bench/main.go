@@ -28,6 +28,9 @@ func main() {
 	if len(os.Args) == 2 && os.Args[1] == "origin" {
 		exit(serveOrigin(os.Stdin, os.Stdout))
 	}
+	if len(os.Args) == 5 && os.Args[1] == "bare" {
+		exit(serveBare(os.Args[2], os.Args[3], os.Args[4]))
+	}
 	o, err := readOptions(os.Args[1:])
 	if err == nil {
 		err = run(o)

@@ -16,7 +16,7 @@ import (
 )
 
 // peerNames are the ways from a visitor to the origin, in the table's order.
-var peerNames = []string{"adit", "adit-tcp", "direct", "sshd", "sshd-tt", "nginx+sshd", "chisel", "frp", "sish"}
+var peerNames = []string{"adit", "adit-tcp", "direct", "sshd", "sshd-tt", "nginx+sshd", bareGo, "chisel", "frp", "sish"}
 
 // peer is one way to the origin and the processes it takes.
 type peer struct {
@@ -96,8 +96,11 @@ func (b *bench) makePeer(name string) (*peer, error) {
 		return b.frp()
 	}
 	g, err := b.gateway(gatewayOf(name))
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case name == bareGo:
+		return &peer{name: name, ssh: g.ssh[0], gateway: g.procs}, nil
 	}
 	return b.dial(g, name, client{name: "app", pty: name == "sshd-tt"})
 }
@@ -131,7 +134,7 @@ func (b *bench) newGateway(name string, hosts ...string) (*gateway, error) {
 		ssh = append(ssh, net.JoinHostPort(host, port))
 	}
 	plainAdit := func(ssh []string) (*gateway, error) { return b.startAdit(ssh, "--https", "off") }
-	start := map[string]func([]string) (*gateway, error){"adit": plainAdit, "sshd": b.startSshd, "sish": b.startSish, "frp": b.startFrp}[name]
+	start := map[string]func([]string) (*gateway, error){"adit": plainAdit, "sshd": b.startSshd, bareGo: b.startBare, "sish": b.startSish, "frp": b.startFrp}[name]
 	return start(ssh)
 }
 

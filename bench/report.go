@@ -99,6 +99,7 @@ party alone, are what to take along to another machine, if it was quiet here: be
 | sshd | OpenSSH's server, ` + "`ssh -N -R`" + `, raw TCP |
 | sshd-tt | the same with a terminal, for which OpenSSH turns Nagle's algorithm off |
 | nginx+sshd | nginx before sshd's ports: HTTP by name, and over TLS, made by hand |
+| bare-go | a server of golang.org/x/crypto/ssh's own parts that only lets in and greets: what a login costs in Go |
 `
 
 // failures lists what could not be measured, each once.
