@@ -90,9 +90,7 @@ func (cl *client) goLive(ctx context.Context, t *Tunnel) *refusal {
 	if err := new(options).read(keywords(cl.conn.User())); err != nil {
 		return &refusal{"option", err.Error()} // no session was there to say so
 	}
-	if t.session.Load() == nil {
-		t.session.Store(cl.firstSession())
-	}
+	cl.adopt(t)
 	if ref := t.publish(cl.g); ref != nil {
 		return ref
 	}
@@ -103,6 +101,15 @@ func (cl *client) goLive(ctx context.Context, t *Tunnel) *refusal {
 		s.show(t)
 	}
 	return nil
+}
+
+// adopt gives t to the oldest session, unless one shows it.
+func (cl *client) adopt(t *Tunnel) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if len(cl.sessions) > 0 {
+		t.session.CompareAndSwap(nil, cl.sessions[0])
+	}
 }
 
 // drop gives the tunnel's place back. A session none of whose tunnels ever
@@ -118,7 +125,7 @@ func (cl *client) drop(t *Tunnel) {
 		return
 	}
 	s.forget(t)
-	if !s.live.Load() && cl.liveExcept(t) == 0 {
+	if !s.live.Load() && !cl.hasTunnels() {
 		s.end(func() { s.s.Exit(exitRefused) })
 	}
 }
@@ -127,23 +134,23 @@ func (cl *client) drop(t *Tunnel) {
 // nothing left to stay for: a takeover of its last tunnel, so that loops of
 // ssh notice, or the loss of the last one its key allowed.
 func (cl *client) ended(t *Tunnel, cause error) {
+	t.over.Store(true) // it is not announced any more
 	k := cl.key()
 	cl.g.log.Info("tunnel closed", "user", k.User, "kind", t.kind, "name", t.name, "port", t.port,
 		"for", time.Since(t.opened).Round(time.Millisecond).String(), "why", cause.Error())
 	if s := t.session.Load(); s != nil {
 		s.tunnelClosed(t, cause)
 	}
-	if last := cl.endsLast(t); last && (errors.Is(cause, errTakenOver) || errors.Is(cause, errNarrowed)) {
+	if (errors.Is(cause, errTakenOver) || errors.Is(cause, errNarrowed)) && cl.allOver() {
 		cl.finish(cause)
 	}
 }
 
-// endsLast notes that t has ended, and reports whether the connection has none
-// left that has not. Of tunnels that end at once the last one to ask hears so.
-func (cl *client) endsLast(t *Tunnel) bool {
+// allOver reports whether each of the connection's tunnels has ended. Of those
+// that end at once the last one to ask hears so.
+func (cl *client) allOver() bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	t.over.Store(true)
 	for other := range cl.tunnels {
 		if !other.over.Load() {
 			return false
@@ -164,15 +171,11 @@ func (cl *client) live() (all []*Tunnel) {
 	return all
 }
 
-func (cl *client) liveExcept(t *Tunnel) (n int) {
+// hasTunnels reports whether the connection has any, pending or live.
+func (cl *client) hasTunnels() bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	for other := range cl.tunnels {
-		if other != t {
-			n++
-		}
-	}
-	return n
+	return len(cl.tunnels) > 0
 }
 
 // refuse records a refusal for the session, the log, and the connection that

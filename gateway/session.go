@@ -82,9 +82,6 @@ func (cl *client) ServeSession(ctx context.Context, s *sshd.Session) {
 	for _, r := range told {
 		se.tunnelRefused(r)
 	}
-	se.mu.Lock()
-	se.waiting = tunnels
-	se.mu.Unlock()
 	for _, t := range tunnels {
 		t.release()
 	}
@@ -102,11 +99,15 @@ func (cl *client) attach(se *session) (tunnels []*Tunnel, told []refused) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	for t := range cl.tunnels {
-		if t.session.CompareAndSwap(nil, se) {
+		if t.session.Load() == nil {
 			tunnels = append(tunnels, t)
 		}
 	}
 	slices.SortFunc(tunnels, inOrder)
+	se.waiting = slices.Clone(tunnels)
+	for _, t := range tunnels {
+		t.session.Store(se) // from here on it may announce it
+	}
 	told, cl.refused = cl.refused, nil
 	if len(tunnels)+len(told) > 0 {
 		cl.sessions = append(cl.sessions, se)
@@ -334,7 +335,7 @@ func (se *session) next() *Tunnel {
 			return nil
 		}
 		se.waiting = se.waiting[1:]
-		if t.live.Load() {
+		if !t.over.Load() {
 			return t
 		}
 	}

@@ -53,7 +53,7 @@ type Tunnel struct {
 	ctx      context.Context // ServeForward's: its end is the tunnel's
 	cancel   context.CancelCauseFunc
 	live     atomic.Bool
-	session  atomic.Pointer[session] // where it is shown, if anywhere
+	session  atomic.Pointer[session] // where it is shown, if anywhere; written under the client's mu
 	opened   time.Time               // when it went live
 	order    int                     // in which the connection asked
 	over     atomic.Bool             // it has ended
