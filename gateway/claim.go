@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -9,21 +10,13 @@ import (
 	"adit/sshd"
 )
 
-// request is a forward as it was asked for, read but not yet granted.
-type request struct {
-	f    *sshd.Forward
-	name string // "" for none
-	host string // what permitlisten is matched against
-	port uint32
-}
-
 // asked is the forward as permitlisten names it, without the port that a name
 // has unless another is asked for.
-func (r *request) asked() string {
-	if r.name != "" && r.port == 80 {
-		return r.name
+func (t *Tunnel) asked() string {
+	if t.host != localhost && t.want == 80 {
+		return t.host
 	}
-	return asked(r.host, r.port)
+	return asked(t.host, t.want)
 }
 
 // claim reads what the client asks for and reserves it. The tunnel is
@@ -32,68 +25,59 @@ func (cl *client) claim(ctx context.Context, f *sshd.Forward, cancel context.Can
 	if cl.g.stopping() {
 		return nil, refuseStopping()
 	}
-	r := request{f: f, port: f.Port(), host: "localhost"}
 	name, custom := bindName(f.Addr(), cl.g.cfg.domain)
 	if name != "" {
-		r.name, r.host = name, name
 		if why := validName(name, custom); why != "" {
-			return nil, refuseBadName(name, why, r.port)
+			return nil, refuseBadName(name, why, f.Port())
 		}
 	}
-	if custom && r.port != 80 && r.port != 443 {
-		return nil, refuseCustomPort(name, r.port)
+	if custom && f.Port() != 80 && f.Port() != 443 {
+		return nil, refuseCustomPort(name, f.Port())
 	}
-	t := &Tunnel{client: cl, fwd: f, name: r.name, host: r.host, ctx: ctx, cancel: cancel, released: make(chan struct{}), index: -1}
-	if ref := cl.enter(t, &r); ref != nil {
+	t := &Tunnel{client: cl, fwd: f, name: name, want: f.Port(), host: cmp.Or(name, localhost),
+		ctx: ctx, cancel: cancel, released: make(chan struct{}), index: -1}
+	if ref := cl.enter(t); ref != nil {
 		return nil, ref
 	}
-	ref := cl.proven(t)
-	if ref == nil {
-		ref = cl.reserve(t, &r)
-	}
-	if ref == nil {
-		ref = cl.admit(t)
-	}
-	if ref != nil {
+	if ref := cl.grant(t); ref != nil {
+		cl.g.registry.giveBack(t)
 		cl.leave(t)
 		return nil, ref
 	}
 	return t, nil
 }
 
-// admit checks what is known only of a place that is reserved. A refusal gives
-// it back.
-func (cl *client) admit(t *Tunnel) *refusal {
-	ref := cl.notFoughtOver(t)
-	if ref == nil {
-		ref = cl.withinQuota(t)
+// grant reserves what t asks for, and checks what is known only of a place that
+// is reserved. After a refusal the caller gives back what t has by then.
+func (cl *client) grant(t *Tunnel) *refusal {
+	for _, step := range []func(*Tunnel) *refusal{cl.proven, cl.reserve, cl.notFoughtOver, cl.withinQuota} {
+		if ref := step(t); ref != nil {
+			return ref
+		}
 	}
-	if ref != nil {
-		cl.g.registry.giveBack(t)
-	}
-	return ref
+	return nil
 }
 
 // enter checks what concerns this connection alone, and puts t among its
 // tunnels.
-func (cl *client) enter(t *Tunnel, r *request) *refusal {
+func (cl *client) enter(t *Tunnel) *refusal {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	k := cl.key() // now: enforce stores it before it looks at the tunnels
+	o := &cl.key().Options // now: enforce stores it before it looks at the tunnels
 	switch {
-	case !k.Options.PortForwarding:
+	case !o.PortForwarding:
 		return refuseForwarding()
-	case r.f.Repeated && r.name == "":
-		return refuseTwice(r.port)
-	case r.f.Repeated:
-		return refuseNameTwice(r.name, r.port)
+	case t.fwd.Repeated && t.name == "":
+		return refuseTwice(t.want)
+	case t.fwd.Repeated:
+		return refuseNameTwice(t.name, t.want)
 	case len(cl.tunnels) >= maxForwards:
 		return refuseMaxForwards(maxForwards)
-	case r.port != 0 && !k.Options.PermitsListen(r.host, r.port):
-		return refuseKey(r.asked(), k.Options.Listens())
+	case t.want != 0 && !o.PermitsListen(t.host, t.want):
+		return refuseKey(t.asked(), o.Listens())
 	}
-	t.kind = kindOf(r.port)
-	if r.name == "" && r.port == 80 || r.port == 0 {
+	t.kind = kindOf(t.want)
+	if t.name == "" && t.want == 80 || t.want == 0 {
 		t.index = cl.freeIndex(t)
 	}
 	cl.asked++
@@ -166,64 +150,56 @@ func (cl *client) withinQuota(t *Tunnel) *refusal {
 }
 
 // reserve finds the place that is asked for and claims it.
-func (cl *client) reserve(t *Tunnel, r *request) *refusal {
+func (cl *client) reserve(t *Tunnel) *refusal {
 	switch {
-	case r.port == 80:
-		return cl.reserveHTTP(t, r)
-	case r.port == 443 && r.name == "":
+	case t.want == 80:
+		return cl.reserveHTTP(t)
+	case t.want == 443 && t.name == "":
 		return refuseTLSName()
-	case r.port == 443:
-		return cl.reserveTLS(t, r)
-	case r.port != 0 && r.name != "":
-		return refusePrivate(r.name, r.port)
+	case t.want == 443:
+		return cl.reserveTLS(t)
+	case t.want != 0 && t.name != "":
+		return refusePrivate(t.name, t.want)
 	}
-	return cl.reserveTCP(t, r)
+	return cl.reserveTCP(t)
 }
 
-func (cl *client) reserveHTTP(t *Tunnel, r *request) *refusal {
+func (cl *client) reserveHTTP(t *Tunnel) *refusal {
 	g, k := cl.g, cl.key()
 	if !g.servesHTTP() {
 		return refuseHTTPOff()
 	}
-	if r.name == "" {
-		r.name = defaultName(g.state.secret, k.Identity, t.index)
+	if t.name == "" {
+		t.name = defaultName(g.state.secret, k.Identity, t.index)
 	}
-	if ref := cl.hold(t, r); ref != nil {
+	if ref := cl.hold(t); ref != nil {
 		return ref
 	}
-	t.name = r.name
-	if !cl.place(t, g.registry.claimHost(k.User, r.name), 80) {
-		return refuseNameTwice(r.name, 80)
-	}
-	return nil
+	return cl.place(t, g.registry.claimHost(k.User, t.name), 80)
 }
 
-func (cl *client) reserveTLS(t *Tunnel, r *request) *refusal {
-	g, k := cl.g, cl.key()
-	if g.certs == nil {
-		return refuseTLSOff(r.name)
+func (cl *client) reserveTLS(t *Tunnel) *refusal {
+	if cl.g.certs == nil {
+		return refuseTLSOff(t.name)
 	}
-	if ref := cl.hold(t, r); ref != nil {
+	if ref := cl.hold(t); ref != nil {
 		return ref
 	}
-	if !cl.place(t, g.registry.claimHost(k.User, tlsKey(r.name)), 443) {
-		return refuseNameTwice(r.name, 443)
-	}
-	return nil
+	return cl.place(t, cl.g.registry.claimHost(cl.key().User, tlsKey(t.name)), 443)
 }
 
 // hold reserves the name for the tunnel's user: a default name that the key
 // derives, or a name that is free or theirs.
-func (cl *client) hold(t *Tunnel, r *request) *refusal {
-	g, k, name := cl.g, cl.key(), r.name
+func (cl *client) hold(t *Tunnel) *refusal {
+	g, k, name := cl.g, cl.key(), t.name
 	chosen := !isDefaultShape(name)
 	switch {
 	case !chosen && !derives(g.state.secret, k.Identity, name):
-		return refuseNotDerived(name, r.port)
+		return refuseNotDerived(name, t.want)
 	case chosen && g.isReserved(name):
-		return refuseReserved(name, r.port)
+		return refuseReserved(name, t.want)
 	}
-	if ref := g.registry.holdName(k.User, name, r.port, chosen); ref != nil {
+	if ref := g.registry.holdName(k.User, name, t.want, chosen); ref != nil {
 		return ref
 	}
 	t.held = name
@@ -249,43 +225,61 @@ func derives(secret []byte, identity, name string) bool {
 	return false
 }
 
-// place puts t on its slot. It fails, and gives back what t has, where another
-// tunnel of this connection stands there, asked for by another spelling.
-func (cl *client) place(t *Tunnel, s *slot, port int) bool {
+// place puts t on its slot, which was claimed for it. It fails where the key
+// may no longer have that, or where another tunnel of this connection stands
+// there, asked for by another spelling.
+func (cl *client) place(t *Tunnel, s *slot, port int) (ref *refusal) {
 	cl.mu.Lock()
-	for other := range cl.tunnels {
-		if other.slot == s {
-			cl.mu.Unlock()
-			cl.g.registry.release(s)
-			cl.g.registry.giveBack(t)
-			return false
-		}
+	defer cl.mu.Unlock()
+	o := &cl.key().Options // now: enforce looks at what is placed
+	switch {
+	case !o.PortForwarding:
+		ref = refuseForwarding()
+	case !o.PermitsListen(t.host, uint32(port)):
+		ref = refuseKey(t.asked(), o.Listens())
+	case cl.standsOn(s) && t.name == "":
+		ref = refuseTwice(uint32(port))
+	case cl.standsOn(s):
+		ref = refuseNameTwice(t.name, t.want)
+	}
+	if ref != nil {
+		cl.g.registry.release(s)
+		return ref
 	}
 	t.slot, t.port = s, port
-	cl.mu.Unlock()
-	return true
+	return nil
 }
 
-func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
-	g, k := cl.g, cl.key()
-	if r.port != 0 && (r.port > 65535 || !g.cfg.ports.Contains(int(r.port))) || g.cfg.ports.Len() == 0 {
-		return refusePortRange(r.port, g.cfg.ports.String())
+// standsOn reports whether a tunnel of this connection stands on s. cl.mu is
+// held.
+func (cl *client) standsOn(s *slot) bool {
+	for t := range cl.tunnels {
+		if t.slot == s {
+			return true
+		}
 	}
-	if r.name != "" {
-		if ref := cl.hold(t, r); ref != nil {
+	return false
+}
+
+func (cl *client) reserveTCP(t *Tunnel) *refusal {
+	g, k := cl.g, cl.key()
+	if t.want != 0 && (t.want > 65535 || !g.cfg.ports.Contains(int(t.want))) || g.cfg.ports.Len() == 0 {
+		return refusePortRange(t.want, g.cfg.ports.String())
+	}
+	if t.name != "" {
+		if ref := cl.hold(t); ref != nil {
 			return ref
 		}
 	}
 	slotName := t.portSlot()
 	taken := cl.ports()
 	permits := func(port int) bool {
-		return k.Options.PermitsListen(r.host, uint32(port)) && !slices.Contains(taken, port)
+		return k.Options.PermitsListen(t.host, uint32(port)) && !slices.Contains(taken, port)
 	}
-	s, port, busy, ref := g.registry.claimPort(k.User, slotName, int(r.port), permits)
+	s, port, busy, ref := g.registry.claimPort(k.User, slotName, int(t.want), permits)
 	if ref != nil {
-		g.registry.giveBack(t)
 		if ref.Code == "no_port" && k.Options.Listens() != "" {
-			return refuseKey(r.asked(), k.Options.Listens())
+			return refuseKey(t.asked(), k.Options.Listens())
 		}
 		return ref
 	}
@@ -293,10 +287,7 @@ func (cl *client) reserveTCP(t *Tunnel, r *request) *refusal {
 	if busy != 0 {
 		t.note = anotherPort(busy, port)
 	}
-	if !cl.place(t, s, port) {
-		return refuseTwice(uint32(port))
-	}
-	return nil
+	return cl.place(t, s, port)
 }
 
 // portSlot names the one of its user's -R 0 that t is: "#0", "#1", or "db",

@@ -290,31 +290,36 @@ func (cl *client) Closed(cause error) {
 
 // enforce holds the connection's tunnels to what its key may do by now.
 func (cl *client) enforce() {
-	old := cl.key()
-	now, err := cl.g.keys.Check(old, cl.conn.RemoteAddr())
-	if err != nil {
-		cl.g.log.Info("ssh: key revoked", "user", old.User, "key", old.Fingerprint, "why", err.Error())
+	if err := cl.narrowed(); err != nil {
+		k := cl.key()
+		cl.g.log.Info("ssh: key revoked", "user", k.User, "key", k.Fingerprint, "why", err.Error())
 		cl.revoke(revoked{err})
-		return
 	}
-	if now == old {
-		return
+}
+
+// narrowed looks at the key again, and ends the tunnels that it may no longer
+// have. It fails where the key itself is no longer good.
+func (cl *client) narrowed() error {
+	cl.mu.Lock() // over both: of two that look, the later has the last word
+	defer cl.mu.Unlock()
+	now, err := cl.g.keys.Check(cl.key(), cl.conn.RemoteAddr())
+	if err != nil {
+		return err
 	}
 	cl.current.Store(now)
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
 	for t := range cl.tunnels {
-		if !now.Options.PortForwarding || !now.Options.PermitsListen(t.host, uint32(t.port)) {
+		if t.slot != nil && (!now.Options.PortForwarding || !now.Options.PermitsListen(t.host, uint32(t.port))) { // else place sees it
 			cl.narrow(t)
 		}
 	}
 	for cl.g.quota.over(now.Identity, now.Options.MaxTunnels) {
 		t := cl.newest()
 		if t == nil {
-			return // the rest are another connection's
+			break // the rest are another connection's
 		}
 		cl.narrow(t)
 	}
+	return nil
 }
 
 // narrow ends a tunnel that the key may no longer have. cl.mu is held.

@@ -131,7 +131,8 @@ func clientHello(t *testing.T, name, proto string) []byte {
 type records struct {
 	mu   sync.Mutex
 	txt  map[string]string
-	mute bool // it answers SERVFAIL
+	mute bool   // it answers SERVFAIL
+	ask  func() // called before each answer
 }
 
 func newRecords(t *testing.T) (*records, string) {
@@ -155,9 +156,18 @@ func (r *records) set(name, text string, mute bool) {
 	r.txt[name], r.mute = text, mute
 }
 
+func (r *records) onAsk(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ask = f
+}
+
 func (r *records) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.ask != nil {
+		r.ask()
+	}
 	m := new(dns.Msg).SetReply(q)
 	m.RecursionAvailable = true
 	name := strings.ToLower(q.Question[0].Name)

@@ -221,6 +221,23 @@ func TestPortThatIsBusy(t *testing.T) {
 	}
 }
 
+// A machine on which no port can be opened is told apart from ports that are
+// taken: one is tried, not each of the range.
+func TestNoPortCanBeOpened(t *testing.T) {
+	_, ports := withPorts(t, 4)
+	g := opened(t, newState(t), ports)
+	g.cfg.tcpHosts = []string{"192.0.2.1"} // an address that the machine has lost
+	r := run(t, "", g)
+	if code, text := r.refusedFor("ann", "", 0); code != "listen" {
+		t.Errorf("refused with %q: %s", code, text)
+	}
+	g.registry.mu.Lock()
+	defer g.registry.mu.Unlock()
+	if n := len(g.registry.newPorts); n != 0 {
+		t.Error(n, "ports are kept for ann")
+	}
+}
+
 func TestNamesOutliveARestart(t *testing.T) {
 	dir := newState(t)
 	g := start(t, dir)

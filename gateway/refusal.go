@@ -87,6 +87,10 @@ func refusePortBusy(port int) *refusal {
 	return refuse("in_use", "TCP port %d is in use on the gateway's machine. Use -R 0:HOST:PORT for any free port", port)
 }
 
+func refuseListen(port int) *refusal {
+	return refuse("listen", "TCP port %d could not be opened: the gateway's log says why. Try again later, or tell the operator", port)
+}
+
 func refuseNoPort(allowed string) *refusal {
 	return refuse("no_port", "no TCP port is free in %s", allowed)
 }

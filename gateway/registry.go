@@ -5,11 +5,13 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"adit/tcp"
@@ -297,8 +299,8 @@ func (r *registry) anyPort(user, slotName string, permits func(int) bool) (*slot
 		if ref == nil {
 			return s, p, nil
 		}
-		if ref.Code == "limit" {
-			return nil, 0, ref
+		if ref.Code != "in_use" {
+			return nil, 0, ref // and so would every other port be
 		}
 	}
 	return nil, 0, refuseNoPort(r.cfg.ports.String())
@@ -322,8 +324,7 @@ func (r *registry) openPort(user, slotName string, port int) (*slot, *refusal) {
 			if !pending {
 				delete(r.newPorts, key)
 			}
-			r.log.Warn("tcp: port not opened", "port", port, "err", err)
-			return nil, refusePortBusy(port)
+			return nil, r.notOpened(port, err)
 		}
 		s = newSlot(key)
 		s.lns, s.given = lns, slotName
@@ -331,6 +332,16 @@ func (r *registry) openPort(user, slotName string, port int) (*slot, *refusal) {
 	}
 	r.claim(s, user)
 	return s, nil
+}
+
+// notOpened tells a port that another program has from a machine that opens
+// none: its descriptors are used up, say, or --tcp-host has gone.
+func (r *registry) notOpened(port int, err error) *refusal {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return refusePortBusy(port)
+	}
+	r.log.Warn("tcp: port not opened", "port", port, "err", err)
+	return refuseListen(port)
 }
 
 // closePorts lets no more visitors in at TCP ports. Those who are there stay.

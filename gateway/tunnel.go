@@ -23,6 +23,9 @@ const (
 	kindTLS  = "tls" // TLS passed through by SNI
 )
 
+// localhost is what permitlisten calls the host where no name was given.
+const localhost = "localhost"
+
 // Why a tunnel ended, where it was not the connection that ended.
 var (
 	errTakenOver = errors.New("another connection of yours has taken it over")
@@ -44,7 +47,8 @@ type Tunnel struct {
 	held     string     // the name it has reserved, if any
 	counted  bool       // among its key's, see quota; the client's mu guards it
 	property []property // what going live makes its user's
-	host     string     // what permitlisten is matched against
+	host     string     // what permitlisten is matched against: the name as asked, or localhost
+	want     uint32     // the port as asked; 0: any
 	index    int        // among the connection's forwards that asked alike, see freeIndex; -1 where the place was chosen
 	note     string     // what its user is told beside its URL, if anything
 

@@ -47,6 +47,38 @@ func TestKeyRemovedWhileItLogsIn(t *testing.T) {
 	}
 }
 
+// TestChangeWhileADomainIsProven: a change of the keys' files leaves alone what
+// waits for DNS, and holds for what comes of that.
+func TestChangeWhileADomainIsProven(t *testing.T) {
+	const name, other = "app.customer.com", "other.customer.com"
+	dir := newState(t)
+	permit := func(name string) {
+		authorize(t, dir, "eve", fmt.Sprintf(`permitlisten="%s:80" %s`, name, ssh.MarshalAuthorizedKey(signer("eve").PublicKey())))
+	}
+	permit(name)
+	zone, server := newRecords(t)
+	zone.set("_adit."+name+".", ssh.FingerprintSHA256(signer("eve").PublicKey()), false)
+	g := start(t, dir, func(c *Config) { c.DNSResolver = server })
+	zone.onAsk(g.allEnforce)
+	eve := g.login("eve")
+	if _, ok := eve.forward(name, 80); !ok {
+		t.Fatal(eve.why())
+	}
+	eventually(t, "it is live", func() bool { return g.standsLive(name) })
+	eve.Close()
+	zone.onAsk(func() { permit(other); g.keys.Reload(); g.allEnforce() })
+	if code, text := g.refusedFor("eve", name, 80); code != "not_permitted" {
+		t.Errorf("it may no longer: %q: %s", code, text)
+	}
+}
+
+// allEnforce is what a change of the keys' files leads to.
+func (g *running) allEnforce() {
+	for _, cl := range g.allClients() {
+		cl.enforce()
+	}
+}
+
 // TestMaxTunnelsOfAnAuthority: certificates of one authority are counted for
 // each user, as their names are theirs.
 func TestMaxTunnelsOfAnAuthority(t *testing.T) {
