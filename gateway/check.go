@@ -20,8 +20,6 @@ import (
 	"adit/keys"
 	"adit/tcp"
 
-	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -113,27 +111,21 @@ func (c *check) stateFolder() {
 // read.
 func (c *check) database() {
 	path := filepath.Join(c.dir, "adit.db")
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 { // serve makes it
 		c.alone = true
 		return
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: 200 * time.Millisecond})
-	if errors.Is(err, berrors.ErrTimeout) {
+	switch err := readLedger(path); {
+	case errors.Is(err, errRunning):
 		c.running = true
 		c.ok("adit.db", "in use by a running adit")
-		return
-	}
-	if err != nil {
-		c.fail("adit.db", fmt.Sprintf("%v. Put it back from a backup", err))
-		return
-	}
-	defer db.Close()
-	c.alone = true
-	if err := db.View(func(tx *bbolt.Tx) error { return readVersion(tx) }); err != nil {
+	case err != nil:
 		c.fail("adit.db", err.Error())
-		return
+	default:
+		c.alone = true
+		c.ok("adit.db", "readable")
 	}
-	c.ok("adit.db", "readable")
 }
 
 // secrets looks at the host keys and the name secret.

@@ -25,7 +25,7 @@ func isCustom(name string) bool { return strings.Contains(name, ".") }
 func validCustom(name string) string {
 	labels := strings.Split(name, ".")
 	for _, l := range labels {
-		if why := validLabel(l); why != "" && !strings.HasPrefix(l, "xn--") {
+		if why := domainLabel(l); why != "" {
 			return why
 		}
 	}
@@ -148,6 +148,15 @@ func (p *proofs) forget(name string, was proof) {
 	}
 }
 
+// renew notes what a look found, unless there was another look since.
+func (p *proofs) renew(name string, was, is proof) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.of[name] == was {
+		p.of[name] = is
+	}
+}
+
 // tendProofs looks at custom domains again, once a day each, until ctx ends.
 func (g *Gateway) tendProofs(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
@@ -177,14 +186,14 @@ func (g *Gateway) reprove(ctx context.Context, name string, was proof) {
 	if err != nil {
 		g.log.Warn("custom domain: proof not looked at", "name", name, "err", printable(err.Error(), 200))
 		found = was.stands // and an hour later again
-		g.proofs.note(name, proof{was.identity, found, time.Now().Add(time.Hour - proofAge)})
+		g.proofs.renew(name, was, proof{was.identity, found, time.Now().Add(time.Hour - proofAge)})
 		return
 	}
 	if !found && was.stands {
 		g.log.Warn("custom domain: proof is gone", "name", name)
 		g.tellOwner(name, refuseNotProven(name, was.identity).Message)
 	}
-	g.proofs.note(name, proof{was.identity, found, time.Now()})
+	g.proofs.renew(name, was, proof{was.identity, found, time.Now()})
 }
 
 // standsLive reports whether name has a live tunnel, over http or TLS.

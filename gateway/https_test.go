@@ -251,9 +251,19 @@ func TestProofsAreDueDaily(t *testing.T) {
 	}
 }
 
+// What a look finds that began before a newer proof does not replace that.
+func TestOldLook(t *testing.T) {
+	p := newProofs("")
+	was := proof{"ann", true, time.Now()}
+	p.note("a.b", proof{"bob", true, time.Now()})
+	if p.renew("a.b", was, proof{"ann", false, time.Now()}); p.of["a.b"].identity != "bob" {
+		t.Error(p.of)
+	}
+}
+
 func TestValidCustom(t *testing.T) {
 	for name, ok := range map[string]bool{
-		"app.customer.com": true, "a.b": true, "xn--bcher-kva.example": true, "customer.xn--p1ai": true, strings.Repeat("a.", 100) + "a": true,
+		"app.customer.com": true, "a.b": true, "xn--bcher-kva.example": true, "customer.xn--p1ai": true, "xn--a b.com": false, "xn--\x1b[2J.com": false, "xn--a-.com": false, strings.Repeat("a.", 100) + "a": true,
 		"192.0.2.1": false, "1.2": false, "a..b": false, "-a.com": false, "a_b.com": false, "ab--cd.com": false, "a b.com": false,
 		"a.com\n": false, strings.Repeat("a", 64) + ".com": false, strings.Repeat("a.", 126) + "a": false, "bücher.example": false,
 	} {

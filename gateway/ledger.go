@@ -4,27 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
+	"maps"
 	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 )
-
-// ledgerVersion is the version of the database's layout. A newer one is
-// refused, never rewritten.
-const ledgerVersion = 1
-
-// The buckets; a bucket's keys are names, or port numbers in decimal.
-var (
-	bucketMeta  = []byte("meta")
-	bucketNames = []byte("names")
-	bucketPorts = []byte("ports")
-)
-
-// errRunning is returned by openLedger while another process has it open.
-var errRunning = errors.New("another adit is running on this state folder")
 
 // record is who owns a name or a port.
 type record struct {
@@ -47,81 +32,57 @@ type ledger struct {
 	ports map[string]record
 }
 
+// openLedger opens the database at path, which it makes where there is none.
 func openLedger(path string) (*ledger, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
-	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("%w (%s is locked). Stop that one, or give this one a folder of its own with --state DIR", errRunning, path)
-	}
+	db, err := openDatabase(path)
 	if err != nil {
-		return nil, fmt.Errorf("database %s: %w", path, err)
+		return nil, err
 	}
-	l := &ledger{db: db, names: map[string]record{}, ports: map[string]record{}}
-	if err := l.load(); err != nil {
+	l := newLedger(db)
+	if err := intact(l.load); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("database %s: %w", path, err)
 	}
 	return l, nil
 }
 
-func (l *ledger) load() error {
-	if err := l.checkVersion(); err != nil {
-		return err
-	}
-	return l.db.View(func(tx *bbolt.Tx) error {
-		for bucket, to := range map[string]map[string]record{"names": l.names, "ports": l.ports} {
-			err := tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error {
-				var r record
-				if err := json.Unmarshal(v, &r); err != nil {
-					return fmt.Errorf("%s %q: %w", bucket, k, err)
-				}
-				to[string(k)] = r
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+func newLedger(db *bbolt.DB) *ledger {
+	return &ledger{db: db, names: map[string]record{}, ports: map[string]record{}}
 }
 
-// checkVersion reads before it writes: a database of a newer version is left
-// as it is.
-func (l *ledger) checkVersion() error {
+// load reads before it writes: a database of a newer version is left as it is.
+func (l *ledger) load() error {
 	fresh := false
 	err := l.db.View(func(tx *bbolt.Tx) error {
 		fresh = tx.Bucket(bucketMeta) == nil
-		return readVersion(tx)
+		return l.read(tx)
 	})
-	if err != nil || !fresh {
-		return err
+	if err == nil && fresh {
+		err = l.db.Update(makeTables)
 	}
-	return l.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketNames, bucketPorts} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		b, err := tx.CreateBucketIfNotExists(bucketMeta)
-		if err != nil {
-			return err
-		}
-		return b.Put([]byte("version"), []byte(strconv.Itoa(ledgerVersion)))
-	})
+	return err
 }
 
-// readVersion refuses a layout that this version does not know. A database
-// that holds nothing yet is fine.
-func readVersion(tx *bbolt.Tx) error {
-	b := tx.Bucket(bucketMeta)
-	if b == nil {
+// read reads everything into the memory.
+func (l *ledger) read(tx *bbolt.Tx) error {
+	if tx.Bucket(bucketMeta) == nil {
+		return nil // nothing is in it yet
+	}
+	if err := readVersion(tx); err != nil {
+		return err
+	}
+	return errors.Join(readTable(tx, bucketNames, l.names), readTable(tx, bucketPorts, l.ports))
+}
+
+func readTable(tx *bbolt.Tx, bucket []byte, to map[string]record) error {
+	return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
+		var r record
+		if err := json.Unmarshal(v, &r); err != nil {
+			return fmt.Errorf("%w (%s %q: %v)", errDamaged, bucket, k, err)
+		}
+		to[string(k)] = r
 		return nil
-	}
-	text := string(b.Get([]byte("version")))
-	if v, err := strconv.Atoi(text); err != nil || v > ledgerVersion {
-		return fmt.Errorf("written by a newer version of adit (layout %q, this one knows %d). Run that version, or move the state folder away", printable(text, 20), ledgerVersion)
-	}
-	return nil
+	})
 }
 
 func (l *ledger) close() error { return l.db.Close() }
@@ -193,25 +154,41 @@ func (l *ledger) expire(now time.Time, ttl time.Duration) error {
 }
 
 func (l *ledger) expireTable(bucket []byte, now time.Time, ttl time.Duration) error {
-	l.mu.Lock()
-	var old []string
-	for k, r := range l.table(bucket) {
-		if now.Sub(r.Used) >= ttl {
-			old = append(old, k)
-			delete(l.table(bucket), k)
-		}
-	}
-	l.mu.Unlock()
+	old := l.unused(bucket, now, ttl)
 	if len(old) == 0 {
 		return nil
 	}
 	l.writes()
-	return l.db.Update(func(tx *bbolt.Tx) error {
+	err := l.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucket)
 		for _, k := range old {
-			if err := tx.Bucket(bucket).Delete([]byte(k)); err != nil {
+			var r record
+			if json.Unmarshal(b.Get([]byte(k)), &r) == nil && now.Sub(r.Used) < ttl {
+				continue // put came in between
+			}
+			if err := b.Delete([]byte(k)); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.table(bucket), func(_ string, r record) bool { return now.Sub(r.Used) >= ttl })
+	return nil
+}
+
+// unused are the keys that nobody owns any more.
+func (l *ledger) unused(bucket []byte, now time.Time, ttl time.Duration) (keys []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, r := range l.table(bucket) {
+		if now.Sub(r.Used) >= ttl {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }

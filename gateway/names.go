@@ -26,22 +26,40 @@ var reservedNames = []string{
 // ReservedNames are the names nobody may take whatever the configuration says.
 func ReservedNames() []string { return slices.Clone(reservedNames) }
 
-// validLabel says what is wrong with one DNS label, "" if nothing (RFC 1035,
-// section 2.3.1; RFC 5890, section 2.3.1 keeps "--" at the third place).
+// validLabel says what is wrong with a name's label, "" if nothing: RFC 5890,
+// section 2.3.1, keeps "--" at the third place.
 func validLabel(s string) string {
+	if why := hostLabel(s); why != "" {
+		return why
+	}
+	if len(s) > 3 && s[2:4] == "--" {
+		return "the third and fourth character may not be --"
+	}
+	return ""
+}
+
+// hostLabel says what is wrong with one label of a host name, "" if nothing
+// (RFC 1035, section 2.3.1).
+func hostLabel(s string) string {
 	switch {
 	case s == "":
 		return "it is empty"
 	case len(s) > 63:
 		return "it is longer than 63 characters"
-	case strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || strings.ContainsFunc(s, notLabel):
+	case strings.ContainsFunc(s, notLabel):
 		return "only a-z, 0-9 and - may be used"
 	case s[0] == '-' || s[len(s)-1] == '-':
 		return "it may not begin or end with -"
-	case len(s) > 3 && s[2:4] == "--":
-		return "the third and fourth character may not be --"
 	}
 	return ""
+}
+
+// domainLabel is hostLabel or, but for those of IDNA, validLabel.
+func domainLabel(s string) string {
+	if strings.HasPrefix(s, "xn--") {
+		return hostLabel(s)
+	}
+	return validLabel(s)
 }
 
 // validName says what is wrong with a name as it was asked for.

@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -425,4 +427,78 @@ func TestStateThatCannotBeWritten(t *testing.T) {
 		t.Error("an owned name is refused")
 	}
 	g.served("blog", "ann2")
+}
+
+// What is put while the unused is being forgotten stays.
+func TestPutWhileOthersExpire(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "adit.db")
+	l, err := openLedger(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	put := func(user string, used time.Time) {
+		if err := l.put(bucketNames, "blog", record{User: user, Used: used}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("ann", now.Add(-time.Hour))
+	l.before = func() { l.before = nil; put("bob", now) }
+	if err := l.expire(now, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if r, ok := l.owner(bucketNames, "blog", now, time.Minute); !ok || r.User != "bob" {
+			t.Errorf("owned by %q", r.User)
+		}
+		if err := l.close(); err != nil {
+			t.Fatal(err)
+		}
+		if l, err = openLedger(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.close()
+}
+
+// A database that is cut short or has been overwritten is said to be damaged,
+// by serve and by check, and neither crashes: it is read where it is mapped.
+func TestDamagedLedger(t *testing.T) {
+	whole := filepath.Join(t.TempDir(), "adit.db")
+	l, err := openLedger(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 { // several pages, and some free ones
+		if err := l.put(bucketNames, fmt.Sprint("name", i), record{User: "ann", Used: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.close()
+	data, err := os.ReadFile(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := os.Getpagesize()
+	copied := func(data []byte) string { // bbolt keeps the lock of one in which it has panicked
+		path := filepath.Join(t.TempDir(), "adit.db")
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for at := page; at < len(data); at += page {
+		spoilt := slices.Clone(data)
+		clear(spoilt[at : at+page])
+		for what, data := range map[string][]byte{"cut": data[:at], "overwritten": spoilt} {
+			said := readLedger(copied(data))
+			l, err := openLedger(copied(data))
+			if err == nil {
+				l.close()
+			}
+			if said != nil && !errors.Is(said, errDamaged) || err != nil && !errors.Is(err, errDamaged) || said == nil && err != nil {
+				t.Errorf("%s at %d: check says %v, serve %v", what, at, said, err)
+			}
+		}
+	}
 }

@@ -256,7 +256,7 @@ func validDomain(d string) error {
 		return fmt.Errorf("%q is too long", d)
 	}
 	for label := range strings.SplitSeq(d, ".") {
-		if validLabel(label) != "" && !strings.HasPrefix(label, "xn--") {
+		if domainLabel(label) != "" {
 			return fmt.Errorf("%q is not a domain name", d)
 		}
 	}
