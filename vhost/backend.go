@@ -87,6 +87,9 @@ const (
 	// again.
 	spareTimeout = 5 * time.Second
 	mostKept     = 4
+	// mostLooks is among how many idle connections one is looked for: those
+	// that a body has gone over are other visitors'.
+	mostLooks = 16
 )
 
 // Backend is one service and its connections, which no other service shares.
@@ -174,15 +177,15 @@ func (b *Backend) cause() error {
 // for one more: it is 503, and a visitor may soon try again.
 var ErrBusy = errors.New("too many connections to the service")
 
-// get returns a connection for one exchange: the idle one that was used last,
-// or a new one if fresh is asked for or none is idle. put or drop gives it
+// get returns a connection for one exchange of who: the idle one that was used
+// last, or a new one if fresh is asked for or none is idle. put or drop gives it
 // back.
-func (b *Backend) get(ctx context.Context, visitor net.Addr, fresh bool) (*upstream, error) {
+func (b *Backend) get(ctx context.Context, visitor net.Addr, who any, fresh bool) (*upstream, error) {
 	if b.h2c != nil {
 		return b.getCall(ctx, visitor, fresh)
 	}
 	for !fresh {
-		up, err := b.pop()
+		up, err := b.pop(who)
 		if err != nil {
 			return nil, err
 		}
@@ -208,18 +211,21 @@ func quiet(c net.Conn) bool {
 	return !ok || s.Quiet()
 }
 
-// pop takes the newest idle connection; nil if there is none.
-func (b *Backend) pop() (*upstream, error) {
+// pop takes the newest idle connection that who may use; nil if there is none
+// among those that were used last.
+func (b *Backend) pop(who any) (*upstream, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := len(b.idle)
-	if b.closed != nil || n == 0 {
-		return nil, b.closed
+	for i, up := range slices.Backward(b.idle) {
+		if up.of == nil || up.of == who {
+			b.idle = slices.Delete(b.idle, i, i+1)
+			return up, nil
+		}
+		if len(b.idle)-i >= mostLooks {
+			break
+		}
 	}
-	up := b.idle[n-1]
-	b.idle[n-1] = nil
-	b.idle = b.idle[:n-1]
-	return up, nil
+	return nil, b.closed
 }
 
 // dial opens a new connection, if one more is allowed.
@@ -239,16 +245,38 @@ func (b *Backend) dial(ctx context.Context, visitor net.Addr) (*upstream, error)
 
 // reserve counts a connection that is about to be made.
 func (b *Backend) reserve() error {
+	spare, err := b.room()
+	if spare != nil {
+		b.drop(spare)
+	}
+	return err
+}
+
+// room counts one more connection. Where there are as many as may be, spare is
+// one that is idle and has to go, as it is another visitor's.
+func (b *Backend) room() (spare *upstream, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed != nil {
-		return b.closed
+		return nil, b.closed
 	}
 	if b.count >= b.o.MaxConns {
-		return ErrBusy
+		if spare = b.oldest(); spare == nil {
+			return nil, ErrBusy
+		}
 	}
 	b.count++
-	return nil
+	return spare, nil
+}
+
+// oldest takes out the connection that has been idle for the longest time, nil
+// if none is. mu is held.
+func (b *Backend) oldest() (up *upstream) {
+	if len(b.idle) > 0 {
+		up = b.idle[0]
+		b.idle = slices.Delete(b.idle, 0, 1)
+	}
+	return up
 }
 
 func (b *Backend) unreserve() {
@@ -280,19 +308,31 @@ func (b *Backend) put(up *upstream) {
 	}
 }
 
-// keep is put where there is room for one more idle connection.
+// keep is put unless the backend is closed.
 func (b *Backend) keep(up *upstream) bool {
 	up.in.release()
 	up.used = true
+	spare, ok := b.rest(up)
+	if spare != nil {
+		b.drop(spare)
+	}
+	return ok
+}
+
+// rest makes up idle, unless the backend is closed; spare is one too many.
+func (b *Backend) rest(up *upstream) (spare *upstream, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed != nil || len(b.idle) >= mostIdle {
-		return false
+	if b.closed != nil {
+		return nil, false
+	}
+	if len(b.idle) >= mostIdle {
+		spare = b.oldest()
 	}
 	up.since = time.Now()
 	b.idle = append(b.idle, up)
 	b.startSweep()
-	return true
+	return spare, true
 }
 
 // drop ends a connection.
@@ -353,10 +393,14 @@ func (b *Backend) tooOld(now time.Time) []*upstream {
 // buffer and no goroutine; an exchange owns it from get to put or drop. Of a
 // service that speaks HTTP/2 it is one call, which ends with its exchange.
 type upstream struct {
-	conn  net.Conn // the call, if it is one
-	call  *call
-	in    reader
-	used  bool      // it has carried a request before
+	conn net.Conn // the call, if it is one
+	call *call
+	in   reader
+	used bool // it has carried a request before
+	// of is the visitor's connection that a request with a body came from, nil
+	// if there was none: a service that answers without reading the body takes
+	// it for the next request, which therefore must be nobody else's.
+	of    any
 	since time.Time // idle since then
 	stall tcp.Stall
 }

@@ -77,7 +77,7 @@ func (x *exchange) interim() error {
 	if x.req.old || x.resp.status == 100 && !x.sending.awaitsLeave() {
 		return nil
 	}
-	x.out = (&delivery{}).appendResponse(x.out[:0], &x.resp)
+	x.out = (&delivery{domain: x.v.r.CookieDomain}).appendResponse(x.out[:0], &x.resp)
 	if err := x.to.write(x.out); err != nil {
 		x.v.watch.leave()
 		return err

@@ -132,10 +132,10 @@ func (x *exchange) resolve() *Page {
 
 // relay sends the request to the backend and the response to the visitor.
 func (x *exchange) relay() error {
-	if err := x.prepare(); err != nil {
+	err := x.prepare()
+	if x.see(); err != nil {
 		return err
 	}
-	x.see()
 	for fresh := false; ; fresh = true {
 		if err := x.send(fresh); err != nil {
 			return err
@@ -234,8 +234,10 @@ func (x *exchange) transmit() (int, error) {
 // connect gets a connection from the backend.
 func (x *exchange) connect(fresh bool) (err error) {
 	x.begun = false
-	x.up, err = x.b.get(x.v.ctx, x.v.request.Visitor, fresh)
+	x.up, err = x.b.get(x.v.ctx, x.v.request.Visitor, x.v.who, fresh)
 	switch {
+	case err == nil && x.req.hasBody():
+		x.up.of = x.v.who
 	case err == nil:
 	case x.v.watch.gone():
 		return context.Canceled

@@ -336,6 +336,63 @@ func TestUsedOnce(t *testing.T) {
 	}
 }
 
+// unreading is a service that answers a request with its path and does not read
+// its body, which it then takes for the next request, as python's http.server
+// does.
+func unreading(c net.Conn, r *bufio.Reader) {
+	for {
+		head, err := readHead(r)
+		if err != nil {
+			return
+		}
+		path := strings.Fields(head)[1]
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(path), path)
+	}
+}
+
+// TestUnreadBody: the beginning of a request in a body that the service leaves
+// unread is put before nobody else's request. The visitor whose body it was may
+// hurt itself, and the connection is not lost to it.
+func TestUnreadBody(t *testing.T) {
+	const evil = "GET /evil HTTP/1.1\r\nHost: a\r\nX: "
+	for _, method := range []string{"GET", "POST"} {
+		o := rawOrigin(t, unreading)
+		g := front(t, o.addr)
+		attacker := g.dial()
+		attacker.send("%s /first HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", method, len(evil), evil)
+		if _, body := attacker.response(method); body != "/first" {
+			t.Fatalf("%s: %q", method, body)
+		}
+		until(t, "it is idle", func() bool { _, idle := g.backend.sizes(); return idle == 1 })
+		victim := g.dial()
+		victim.send("GET /victim HTTP/1.1\r\nHost: a\r\nCookie: secret\r\n\r\n")
+		if _, body := victim.response("GET"); body != "/victim" {
+			t.Errorf("%s: another visitor was answered with %q", method, body)
+		}
+		attacker.send("GET /own HTTP/1.1\r\nHost: a\r\n\r\n")
+		if _, body := attacker.response("GET"); body != "/own" && body != "/evil" {
+			t.Errorf("%s: the attacker was answered with %q", method, body)
+		}
+		if n := o.accepted(); n != 2 {
+			t.Errorf("%s: %d connections, want 2", method, n)
+		}
+	}
+}
+
+// TestIdleOfOthers: connections that are idle for other visitors alone do not
+// keep one out.
+func TestIdleOfOthers(t *testing.T) {
+	o := rawOrigin(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"))
+	g := front(t, o.addr, func(o *BackendOptions) { o.MaxConns = 2 })
+	for i := range 5 {
+		c := g.dial()
+		c.send("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+		if resp, _ := c.response("GET"); resp.StatusCode != 200 {
+			t.Errorf("visitor %d: %s", i, resp.Status)
+		}
+	}
+}
+
 // TestBackendsApart: connections of one backend never serve another.
 func TestBackendsApart(t *testing.T) {
 	addr := httpOrigin(t, func(w http.ResponseWriter, q *http.Request) { io.WriteString(w, q.RemoteAddr) })

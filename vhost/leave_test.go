@@ -364,7 +364,7 @@ func TestSpareSweep(t *testing.T) {
 		defer b.Close(nil)
 		var ups []*upstream
 		for range 3 * mostKept {
-			up, err := b.get(t.Context(), nil, true)
+			up, err := b.get(t.Context(), nil, nil, true)
 			if err != nil {
 				t.Fatal(err)
 			}

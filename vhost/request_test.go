@@ -232,6 +232,10 @@ func TestCookieDomain(t *testing.T) {
 		"a=b; Domain=gw.example.com.":               "a=b",
 		"a=b; Domain=blog.gw.example.com":           "a=b; Domain=blog.gw.example.com",
 		"a=b; Domain=xample.com":                    "a=b; Domain=xample.com",
+		"a=b; Domain=\uff47w.example.com; Secure":   "a=b; Secure",
+		"a=b; Domain=gw\u00ad.example.com":          "a=b",
+		"a=b; Domain=gw\u3002example.com":           "a=b",
+		"a=b; Domain=gw.example.\xffcom":            "a=b",
 		"a=b; Domain=other.org":                     "a=b; Domain=other.org",
 		"a=b; Domain=":                              "a=b; Domain=",
 		"a=b; Domain":                               "a=b; Domain",
@@ -356,5 +360,40 @@ func checkForwarded(t *testing.T, q *request) {
 		if len(std.Header[name]) != 1 {
 			t.Fatalf("%s: %q in %q", name, std.Header[name], out)
 		}
+	}
+}
+
+// TestCookiesBeforeTheEnd: what comes with a 1xx sets no cookie for other names
+// either.
+func TestCookiesBeforeTheEnd(t *testing.T) {
+	const cookie = "Set-Cookie: a=b; Domain=gw.example.com\r\n"
+	for answer, want := range map[string]int{
+		"HTTP/1.1 103 Early Hints\r\n" + cookie + "\r\nHTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n": 103,
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + cookie + "\r\nwhat follows": 101,
+	} {
+		o := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+			readHead(r)
+			io.WriteString(c, answer)
+		})
+		c := front(t, o.addr).dial()
+		c.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		got, _ := io.ReadAll(c.r)
+		if status(got) != want || !bytes.Contains(got, []byte("Set-Cookie: a=b\r\n")) {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
+// TestBadChunkIsSeen: of a request that is refused for its body the observer
+// hears who sent it, and what.
+func TestBadChunkIsSeen(t *testing.T) {
+	seen := make(chan Exchange, 1)
+	o := rawOrigin(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+	g := front(t, o.addr, func(o *BackendOptions) { o.Observe = func(x *Exchange) { seen <- *x } })
+	if got := g.once("POST /here HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"); status(got) != 400 {
+		t.Errorf("%q", got)
+	}
+	if x := <-seen; x.Visitor == nil || x.Method != "POST" || x.Target != "/here" || x.Host != "a" || x.ID == "" || x.Status != 400 {
+		t.Errorf("%+v", x)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // The limits of a response's head.
@@ -220,7 +221,8 @@ func appendCookie(dst, name, value []byte, domain string) []byte {
 var semicolon = []byte{';'}
 
 // domainAttribute reports whether attribute is a Domain that equals domain or
-// is above it.
+// is above it, or may be to a browser, which maps letters beyond ASCII to others
+// (RFC 6265, section 5.1.2).
 func domainAttribute(attribute []byte, domain string) bool {
 	key, value, ok := bytes.Cut(attribute, []byte{'='})
 	if !ok || !equalFold(trim(key), "domain") {
@@ -228,7 +230,10 @@ func domainAttribute(attribute []byte, domain string) bool {
 	}
 	value = bytes.Trim(value, " \t\"")
 	value = bytes.Trim(value, ".")
-	if len(value) > len(domain) {
+	switch {
+	case bytes.ContainsFunc(value, func(r rune) bool { return r >= utf8.RuneSelf }):
+		return true
+	case len(value) > len(domain):
 		return false
 	}
 	above := domain[len(domain)-len(value):]

@@ -53,7 +53,7 @@ func newStream(p *peer, w http.ResponseWriter, q *http.Request) *stream {
 	v.in = reader{conn: s, max: bigBuffer}
 	v.watch.v, v.watch.left = v, false
 	v.request.TLS, v.request.Visitor = p.from.TLS, p.from.Visitor
-	v.client, v.altSvc, v.proxy = p.client, p.altSvc, p.proxy
+	v.client, v.altSvc, v.proxy, v.who = p.client, p.altSvc, p.proxy, p
 	return s
 }
 
@@ -64,7 +64,7 @@ func endNothing() {}
 // and its canonical form stay: the next request may well have the same.
 func (s *stream) free() {
 	s.visitor.in.release()
-	s.w, s.q, s.ctl, s.x, s.ctx, s.first, s.remaining, s.ended = nil, nil, nil, nil, nil, nil, nil, nil
+	s.w, s.q, s.ctl, s.x, s.ctx, s.who, s.first, s.remaining, s.ended = nil, nil, nil, nil, nil, nil, nil, nil, nil
 	s.begun, s.whole = false, false
 	if cap(s.text) > keptText {
 		s.text = nil

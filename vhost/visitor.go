@@ -62,12 +62,13 @@ type visitor struct {
 	client    string  // field lines about this connection
 	altSvc    string  // a field line for responses, or nothing
 	framed    bool    // it is a stream
+	who       any     // tells visitors' connections apart; the streams of one share it
 }
 
 func newVisitor(r *Router, c net.Conn) *visitor {
 	v := &visitor{r: r, conn: c, in: reader{conn: c, max: longestHead}, stall: tcp.Stall{Limit: defaultTimeout}, fresh: true}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
-	v.watch.v, v.prompt.v = v, v
+	v.watch.v, v.prompt.v, v.who = v, v, v
 	_, secure := c.(*tls.Conn)
 	v.request = Request{Visitor: c.RemoteAddr(), TLS: secure || r.Proto == "https"}
 	v.client = clientLines(&v.request)
