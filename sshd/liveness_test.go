@@ -52,7 +52,8 @@ func TestAnyByteIsLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := newServer(t, script{})
 		c, h := ts.dialRaw("ann")
-		for range 100 { // no answer to any ping
+		time.Sleep(livenessTick * 3 / 2) // so that it has been asked
+		for range 100 {                  // no answer to any ping
 			c.send(struct {
 				S string `sshtype:"2"`
 			}{"x"})
@@ -104,6 +105,33 @@ func TestAnUnfinishedRekeyIsCut(t *testing.T) {
 	c.nc.Close()
 }
 
+// Nor does one whose client goes on sending: only in key exchanges nothing may
+// be sent to it.
+func TestAnUnfinishedRekeyIsCutThoughBytesCome(t *testing.T) {
+	ts := newServer(t, script{}, func(s *Server) { s.tick = 20 * time.Millisecond })
+	c, h := ts.dialRaw("ann")
+	c.write(kexInit(nil))
+	c.want(msgKexInit)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+				c.send(struct {
+					S string `sshtype:"2"`
+				}{"x"})
+			}
+		}
+	}()
+	dead(t, h, time.Now())
+	c.nc.Close()
+	close(stop)
+	<-stopped
+}
+
 func TestAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := newServer(t, script{})
@@ -124,33 +152,31 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestLivenessLooks(t *testing.T) {
-	type look struct {
-		reads, writes, finished uint64
-		asking                  bool
-		dead                    bool
+	type seen struct {
+		look
+		asking, dead bool
+		asked        uint64 // where the ping ends; 0: it has not been sent
 	}
-	tests := map[string][]look{
-		"silent":                       {{asking: true}, {asking: true}, {asking: true, dead: true}},
-		"a byte just in time":          {{asking: true}, {asking: true}, {reads: 1, asking: true}, {reads: 1, asking: true}, {reads: 1, asking: true}, {reads: 1, asking: true, dead: true}},
-		"a write that hangs":           {{reads: 1, writes: 1}, {reads: 2, writes: 1, asking: true}, {reads: 3, writes: 1, asking: true}, {reads: 4, writes: 1, asking: true, dead: true}},
-		"a write that is slow":         {{reads: 1, writes: 1}, {reads: 2, writes: 2, finished: 1}, {reads: 3, writes: 3, finished: 2}, {reads: 4, writes: 4, finished: 3}, {reads: 5, writes: 5, finished: 4}},
-		"a ping that was never sent":   {{reads: 1, asking: true}, {reads: 2, asking: true}, {reads: 3, asking: true, dead: true}},
-		"bytes come and pings go out ": {{reads: 1, asking: true}, {reads: 2, writes: 1, finished: 1}, {reads: 3, asking: true}, {reads: 4, writes: 2, finished: 2}},
+	tests := map[string][]seen{
+		"silent":                              {{}, {asking: true}, {asking: true, dead: true}},
+		"a byte just in time":                 {{}, {asking: true}, {look: look{reads: 1}, asking: true}, {look: look{1, 1, 1, 0}, asking: true}, {look: look{1, 2, 2, 0}, asking: true}, {look: look{1, 3, 3, 0}, asking: true, dead: true}},
+		"a write that hangs":                  {{look: look{1, 1, 0, 0}}, {look: look{2, 1, 0, 0}}, {look: look{3, 1, 0, 0}}, {look: look{4, 1, 0, 0}, dead: true}},
+		"a write that is slow":                {{look: look{1, 1, 0, 0}}, {look: look{2, 2, 1, 0}}, {look: look{3, 3, 2, 0}}, {look: look{4, 4, 3, 0}}, {look: look{5, 5, 4, 0}}},
+		"a write that goes out in parts":      {{look: look{1, 1, 0, 0}}, {look: look{2, 1, 0, 1}}, {look: look{3, 1, 0, 2}}, {look: look{4, 1, 0, 3}}, {look: look{5, 1, 0, 4}}},
+		"a ping that was never sent":          {{look: look{reads: 1}}, {look: look{reads: 2}, asking: true}, {look: look{reads: 3}, asking: true}, {look: look{reads: 4}, asking: true, dead: true}},
+		"bytes come and pings go out":         {{look: look{reads: 1}}, {look: look{2, 1, 1, 0}}, {look: look{3, 1, 1, 0}}, {look: look{4, 2, 2, 0}}, {look: look{5, 2, 2, 0}}},
+		"bytes come, and no answer":           {{look: look{}}, {look: look{0, 1, 1, 9}, asking: true, asked: 9}, {look: look{1, 1, 1, 9}, asking: true, asked: 9}, {look: look{2, 2, 2, 9}, asking: true, asked: 9}, {look: look{3, 2, 2, 9}, asking: true, asked: 9}, {look: look{4, 3, 3, 9}, asking: true, asked: 9}},
+		"the ping is queued behind others":    {{look: look{0, 9, 9, 1}}, {look: look{0, 9, 9, 2}, asking: true, asked: 7}, {look: look{0, 10, 10, 3}, asking: true, asked: 7}, {look: look{0, 10, 10, 4}, asking: true, asked: 7}, {look: look{0, 10, 10, 5}, asking: true, asked: 7}, {look: look{0, 10, 10, 6}, asking: true, asked: 7}},
+		"the ping has come and the rest does": {{look: look{0, 9, 9, 1}}, {look: look{0, 10, 10, 2}, asking: true, asked: 2}, {look: look{0, 11, 11, 3}, asking: true, asked: 2, dead: true}},
 	}
 	for name, looks := range tests {
 		t.Run(name, func(t *testing.T) {
-			c := &Conn{sock: &socket{}}
-			for i, l := range looks {
-				c.sock.reads.Store(l.reads)
-				c.sock.writes.Store(l.writes)
-				c.sock.finished.Store(l.finished)
-				c.liveness.asking.Store(true) // so that none goes out here
-				if !l.asking {
-					c.liveness.asking.Store(false)
-					c.group.closed = true
-				}
-				if err := c.liveness.check(c); errors.Is(err, ErrDead) != l.dead {
-					t.Errorf("look %d: %v", i, err)
+			l := &liveness{}
+			for i, s := range looks {
+				l.asking.Store(s.asking)
+				l.asked.Store(s.asked)
+				if dead, _ := l.judge(s.look); dead != s.dead {
+					t.Errorf("look %d: dead is %v", i, dead)
 				}
 			}
 		})

@@ -20,6 +20,9 @@ const (
 	maxNumbers = 4 * maxChannels
 )
 
+// keepalive is OpenSSH's name for a request that only wants an answer.
+const keepalive = "keepalive@openssh.com"
+
 // mux is the connection protocol (RFC 4254) of one connection: it tells the
 // packets that have come apart and keeps the channels by their numbers.
 //
@@ -40,7 +43,7 @@ type mux struct {
 	channels []*Channel // by our number; nil: free
 	free     []uint32   // the numbers that are
 	live     int        // forwarded channels not closed on this side
-	askers   []chan bool
+	askers   []chan struct{}
 	ended    bool
 
 	asking sync.Mutex // keeps askers in the order of their requests
@@ -160,7 +163,7 @@ func (m *mux) packet(p []byte) error {
 	case p[0] == msgGlobalRequest:
 		return m.globalRequest(p)
 	case p[0] == msgRequestSuccess || p[0] == msgRequestFailure:
-		m.answer(p[0] == msgRequestSuccess)
+		m.answer()
 		return nil
 	case p[0] == msgChannelOpen:
 		return m.clientOpens(p)
@@ -276,24 +279,10 @@ func (m *mux) outgoing(sent int) (batch []queued[func()]) {
 	return batch
 }
 
-// ask sends a global request and waits for its answer; err is io.EOF where the
-// connection ends before it.
-func (m *mux) ask(kind string, payload []byte) (ok bool, err error) {
-	a, err := m.asked(kind, payload)
-	if err != nil {
-		return false, err
-	}
-	ok, answered := <-a
-	if !answered {
-		return false, io.EOF
-	}
-	return ok, nil
-}
-
-// asked sends a global request; its answer comes from the channel, which is
-// closed where there is none.
-func (m *mux) asked(kind string, payload []byte) (<-chan bool, error) {
-	a := make(chan bool, 1)
+// ping sends keepalive@openssh.com. That an answer came, any, is told by the
+// channel, which is closed where none will.
+func (m *mux) ping() (<-chan struct{}, error) {
+	a := make(chan struct{}, 1)
 	m.asking.Lock()
 	defer m.asking.Unlock()
 	m.mu.Lock()
@@ -303,7 +292,7 @@ func (m *mux) asked(kind string, payload []byte) (<-chan bool, error) {
 	}
 	m.askers = append(m.askers, a)
 	m.mu.Unlock()
-	return a, m.write(ssh.Marshal(globalRequestMsg{kind, true, payload}))
+	return a, m.write(ssh.Marshal(globalRequestMsg{keepalive, true, nil}))
 }
 
 // tell sends a global request that wants no answer.
@@ -313,11 +302,11 @@ func (m *mux) tell(kind string, payload []byte) error {
 
 // answer is one to the oldest request of ours: answers carry no id. One that
 // nobody asked for is thrown away.
-func (m *mux) answer(ok bool) {
+func (m *mux) answer() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.askers) > 0 {
-		m.askers[0] <- ok
+		m.askers[0] <- struct{}{}
 		m.askers = m.askers[1:]
 	}
 }

@@ -13,6 +13,29 @@ import (
 // bulk transfer has queued stands before another channel's next byte.
 const notSentLowAt = 32 << 10
 
+// acknowledged is how many bytes sent on nc the client's system has
+// acknowledged, of how many that were sent; 0 where nobody knows.
+func acknowledged(nc net.Conn) (acked, sent uint64) {
+	tc, ok := tcp.SocketOf(nc)
+	if !ok {
+		return 0, 0
+	}
+	raw, err := tc.SyscallConn()
+	if err != nil {
+		return 0, 0
+	}
+	raw.Control(func(fd uintptr) {
+		left, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+		if err != nil {
+			return
+		}
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			acked, sent = info.Bytes_acked, info.Bytes_acked+uint64(left)
+		}
+	})
+	return acked, sent
+}
+
 // tune sets the options of an SSH connection's socket. They only help, so an
 // error changes nothing.
 func tune(nc net.Conn) {
