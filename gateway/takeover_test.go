@@ -3,6 +3,7 @@ package gateway
 import (
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +169,40 @@ func TestAFrozenHolderLosesAtOnce(t *testing.T) {
 	eventually(t, "the old connection is cut", func() bool { return len(g.allClients()) == 1 })
 }
 
+// Visitors for whom the old connection was still to open a stream are the new
+// one's: it is not waited for any more.
+func TestVisitorsOfAFrozenHolder(t *testing.T) {
+	g := start(t, newState(t))
+	old := g.login("ann")
+	old.who = "old"
+	old.forward("blog", 80)
+	old.forward("other", 80) // so that it lives on
+	g.served("blog", "old")
+	g.served("other", "old")
+	close(old.nc.frozen)
+	before := time.Now()
+	answer := make(chan string, 3)
+	for range cap(answer) {
+		go func() { _, who := g.get("blog"); answer <- who }()
+	}
+	eventually(t, "visitors wait", func() bool { return strings.Count(stacks(), "sshd.(*Forward).await(") == cap(answer) })
+	g.login("ann2").forward("blog", 80)
+	for range cap(answer) {
+		if who := <-answer; who != "ann2" {
+			t.Errorf("answered by %q", who)
+		}
+	}
+	if took := time.Since(before); took > 5*time.Second { // far below the 10 s that an open may take
+		t.Error("took", took)
+	}
+}
+
+// stacks is what all goroutines are at.
+func stacks() string {
+	buf := make([]byte, 4<<20)
+	return string(buf[:runtime.Stack(buf, true)])
+}
+
 // What takes over one's own tunnel is none more, so a key whose max-tunnels are
 // all in use gets all of them back; and never has more.
 func TestTakeoverAtTheLimit(t *testing.T) {
@@ -297,8 +332,14 @@ func TestAUselessConnectionIsClosed(t *testing.T) {
 	kept := g.login("ann")
 	kept.forward("www", 80)
 	kept.forward("blog", 80)
+	gone := g.login("ann") // of whose forwards none is left
+	gone.forward("late", 80)
+	gone.cancel("late", 80)
+	gone.forward("www", 80)
 	time.Sleep(refusedGrace + time.Second/2)
-	if _, _, err := kept.SendRequest("x", true, nil); err != nil {
-		t.Error("one refusal among several ended the rest")
+	for _, u := range []*user{kept, gone} {
+		if _, _, err := u.SendRequest("x", true, nil); err != nil {
+			t.Error("one refusal among several ended the rest")
+		}
 	}
 }

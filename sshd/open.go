@@ -47,14 +47,15 @@ func (f *Forward) DialContext(ctx context.Context, visitor net.Addr) (net.Conn, 
 	if err != nil {
 		return nil, err
 	}
-	if err := k.awaitAnswer(ctx, openLimit); err != nil {
+	if err := f.await(ctx, k, openLimit); err != nil {
 		return nil, err
 	}
 	return k, nil
 }
 
-// awaitAnswer waits for the client's answer to our open, and gives up after limit.
-func (k *Channel) awaitAnswer(ctx context.Context, limit time.Duration) error {
+// await waits for the client's answer to k's open, and gives up after limit, or
+// when the forward ends: another one may serve the visitor by then.
+func (f *Forward) await(ctx context.Context, k *Channel, limit time.Duration) error {
 	due := time.Now().Add(limit)
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -63,21 +64,29 @@ func (k *Channel) awaitAnswer(ctx context.Context, limit time.Duration) error {
 		return err
 	case <-timer.C:
 		if tcp.HeldUp(due) {
-			return k.awaitAnswer(ctx, tcp.Grace)
+			return f.await(ctx, k, tcp.Grace)
 		}
 		return k.giveUp(&dialError{"the client did not answer the channel open", os.ErrDeadlineExceeded})
 	case <-ctx.Done():
 		return k.giveUp(&dialError{"given up", context.Cause(ctx)})
-	case <-k.conn.ctx.Done():
-		return k.giveUp(errEnded)
+	case <-f.ctx.Done(): // which the connection's end brings about, too
+		return k.giveUp(f.why())
 	}
+}
+
+// why is the reason for which no stream is opened any more.
+func (f *Forward) why() error {
+	if f.conn.ctx.Err() != nil {
+		return errEnded
+	}
+	return &dialError{"the tunnel has ended", net.ErrClosed}
 }
 
 // open asks the client for a channel; the answer comes to k.answer.
 func (f *Forward) open(visitor net.Addr) (*Channel, error) {
 	c := f.conn
 	if c.leaving.Load() || f.ctx.Err() != nil {
-		return nil, &dialError{"the tunnel has ended", net.ErrClosed}
+		return nil, f.why()
 	}
 	k := newChannelOf(c)
 	k.visitor, k.opening, k.answer = visitor, true, make(chan error, 1)
