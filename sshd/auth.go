@@ -148,11 +148,17 @@ func withoutSHA1(k ssh.Signer) ssh.Signer {
 // refusal: offering somebody's public key proves nothing.
 func (l *login) offered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	perms, err := l.srv.Authenticate(meta, key)
-	if err != nil {
-		l.errs = append(l.errs, err)
+	if err == nil {
+		return perms, nil
 	}
-	return perms, err
+	if l.errs = append(l.errs, err); len(l.errs) == maxAuthTries { // the last that is looked at
+		err = l.tell(err, tooManyKeys)
+	}
+	return nil, err
 }
+
+// tooManyKeys is for whose agent has more of them than are looked at.
+const tooManyKeys = "adit: no more keys than these are looked at. Say which one is right: ssh -o IdentitiesOnly=yes -i FILE\n"
 
 // verified decides the identity: by the key whose signature was good, asked
 // for afresh.
@@ -166,11 +172,16 @@ func (l *login) verified(meta ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permis
 // succeeds. Clients try it when their keys have run out, so it is where the
 // reason is told, once.
 func (l *login) refused(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+	return nil, l.tell(errRefused, "")
+}
+
+// tell is err, with the reasons for the user if they have not been told yet.
+func (l *login) tell(err error, more string) error {
 	if l.told || l.srv.Refused == nil {
-		return nil, errRefused
+		return err
 	}
 	l.told = true
-	return nil, &ssh.BannerError{Err: errRefused, Message: l.srv.Refused(l.errs)}
+	return &ssh.BannerError{Err: err, Message: l.srv.Refused(l.errs) + more}
 }
 
 // maxReasons bounds the keys of one login that are logged.

@@ -138,11 +138,18 @@ func TestTriesAreBounded(t *testing.T) {
 	c := greet(t, newServer(t, script{}).connect())
 	c.exchange()
 	c.service()
-	for range maxAuthTries - 1 {
-		c.sign("me", "stranger")
+	for i := range maxAuthTries - 1 {
+		c.sign("me", fmt.Sprint("stranger", i))
 		c.want(msgUserAuthFail)
 	}
 	c.sign("me", "stranger")
+	var told struct {
+		Text     string `sshtype:"53"`
+		Language string
+	}
+	if err := ssh.Unmarshal(c.want(msgUserAuthBanner), &told); err != nil || told.Text != "refused 23 keys\n"+tooManyKeys {
+		t.Errorf("told %q, %v", told.Text, err)
+	}
 	if seen := c.closed(); string(seen) != string(byte(msgDisconnect)) {
 		t.Error("after the last try:", seen)
 	}
@@ -270,6 +277,15 @@ func TestHostKeysAreAnnouncedAndProven(t *testing.T) {
 		if ok, _ := c.ask("hostkeys-prove-00@openssh.com", p); ok {
 			t.Errorf("proof given for %d bytes", len(p))
 		}
+	}
+	given := 0
+	for range maxProofs {
+		if ok, _ := c.ask("hostkeys-prove-00@openssh.com", r.Payload); ok {
+			given++
+		}
+	}
+	if given == 0 || given > maxProofs/len(announced) {
+		t.Errorf("%d times %d proofs more", given, len(announced))
 	}
 }
 

@@ -47,6 +47,7 @@ type Conn struct {
 	liveness liveness
 	watch    *time.Timer // calls look
 	probe    probe
+	proofs   int // of host keys that were asked for; the loop's own
 
 	mu       sync.Mutex // guards the rest
 	forwards map[bind]*Forward

@@ -17,6 +17,10 @@ func (c *Conn) announceHostKeys() {
 	c.mux.tell("hostkeys-00@openssh.com", payload)
 }
 
+// maxProofs is how many signatures one connection gets, as they are what costs
+// most of all that can be asked for. A client asks once for each key.
+const maxProofs = 16
+
 // proveHostKeys signs for each key the client asks about, or fails.
 func (c *Conn) proveHostKeys(r *request) {
 	rest, reply := r.Payload, []byte(nil)
@@ -26,6 +30,9 @@ func (c *Conn) proveHostKeys(r *request) {
 			Rest []byte `ssh:"rest"`
 		}
 		if ssh.Unmarshal(rest, &m) != nil {
+			break
+		}
+		if c.proofs++; c.proofs > maxProofs {
 			break
 		}
 		sig := c.prove([]byte(m.Blob))

@@ -220,6 +220,14 @@ func TestStartupsThatGetOn(t *testing.T) {
 		}
 		stranger := enter(true)
 		gone("before those who log in", mute, late, silent, stranger)
+		for range overstay / patience { // they drip
+			time.Sleep(patience - 1)
+			for _, sock := range []*socket{old, young, fifth, in[6]} {
+				sock.heard.Store(time.Now().UnixNano())
+			}
+		}
+		enter(true)
+		gone("one who takes too long", mute, late, silent, stranger, old)
 	})
 }
 

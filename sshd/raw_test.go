@@ -28,6 +28,7 @@ const (
 	msgServiceAccept  = 6
 	msgUserAuthReq    = 50
 	msgUserAuthFail   = 51
+	msgUserAuthBanner = 53
 )
 
 // raw is a client that can send anything at any time: a library's would not.

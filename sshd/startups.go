@@ -20,19 +20,25 @@ type startups struct {
 	closed bool      // whoever comes now was accepted too late
 }
 
-// patience is how long a client may be silent in the middle of its login before
-// it is the first to go, where somebody must. Somebody may have to touch a key.
-const patience = 3 * time.Second
+const (
+	// patience is how long a client may be silent in the middle of its login before
+	// it is the first to go, where somebody must. Somebody may have to touch a key.
+	patience = 3 * time.Second
+	// overstay is how long its whole login may take before that. What comes back in
+	// a crowd is in much sooner, and who only drips bytes is not.
+	overstay = 10 * time.Second
+)
 
 type startup struct {
 	sock   *socket
 	source netip.Prefix
+	since  time.Time
 }
 
 // enter takes sock in and gives the function that takes it out again.
 func (s *startups) enter(sock *socket) (leave func()) {
 	s.mu.Lock()
-	e := s.order.PushBack(&startup{sock, source(sock.RemoteAddr())})
+	e := s.order.PushBack(&startup{sock, source(sock.RemoteAddr()), time.Now()})
 	var victim *list.Element
 	over := s.order.Len() > s.max
 	if over {
@@ -60,12 +66,12 @@ func (s *startups) enter(sock *socket) (leave func()) {
 // pays for it. Where every source has one it is one of all.
 //
 // Of these it is the one that has said nothing for the longest time, then the one
-// that has fallen silent, and else the last that came: were those to go that are
-// getting on, a crowd of clients that all come back at once would keep each other
-// out for good.
+// that has fallen silent, then the one that has been here for too long, and else
+// the last that came: were those to go that are getting on, a crowd of clients that
+// all come back at once would keep each other out for good.
 func (s *startups) victim(newcomer *list.Element) *list.Element {
 	most, several := s.crowd(sourceOf(newcomer))
-	var mute, silent, last, first *list.Element
+	var mute, silent, slow, last, first *list.Element
 	for e := s.order.Front(); e != nil; e = e.Next() {
 		if several && sourceOf(e) != most {
 			continue
@@ -76,12 +82,14 @@ func (s *startups) victim(newcomer *list.Element) *list.Element {
 			mute = cmp.Or(mute, e)
 		case e != newcomer && sock.silence() >= patience:
 			silent = cmp.Or(silent, e)
+		case time.Since(e.Value.(*startup).since) >= overstay:
+			slow = cmp.Or(slow, e)
 		case !sock.begun.Load():
 			last = e
 		}
 		first = cmp.Or(first, e)
 	}
-	return cmp.Or(mute, silent, last, first)
+	return cmp.Or(mute, silent, slow, last, first)
 }
 
 // crowd is the source that has the most connections, own where others have no
