@@ -216,13 +216,14 @@ func (g *Gateway) challengeAnswer(r *vhost.Request) *vhost.Page {
 	return &vhost.Page{Status: http.StatusOK, ContentType: "application/octet-stream", Body: []byte(body)}
 }
 
-// toHTTPS sends a visitor of host to the same place over https (RFC 9110,
-// section 15.4.9: the method stays as it is).
-func (g *Gateway) toHTTPS(host string, r *vhost.Request) *vhost.Page {
-	return &vhost.Page{
-		Status:   http.StatusPermanentRedirect,
-		Location: origin("https", host, g.ports.https, 443) + r.Target(),
+// toHTTPS sends a visitor to the same place over https (RFC 9110, section
+// 15.4.9: the method stays as it is). OPTIONS has a target without a path.
+func (g *Gateway) toHTTPS(r *vhost.Request) *vhost.Page {
+	target := r.Target()
+	if !strings.HasPrefix(target, "/") {
+		target = "/"
 	}
+	return &vhost.Page{Status: http.StatusPermanentRedirect, Location: origin("https", r.Host, g.ports.https, 443) + target}
 }
 
 // certRows are the start block's lines on certificates.

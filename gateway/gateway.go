@@ -295,7 +295,8 @@ func (g *Gateway) tunnelsOf(user string) []*Tunnel {
 func (g *Gateway) janitor(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	for n := 1; ; n++ {
+	stored := time.Now()
+	for {
 		select {
 		case <-ctx.Done():
 			return
@@ -303,13 +304,14 @@ func (g *Gateway) janitor(ctx context.Context) {
 		}
 		g.registry.sweep(time.Now())
 		g.certifyAllLeft()
-		if n%60 == 0 {
+		if time.Since(stored) >= min(time.Hour, g.cfg.now().NameTTL/4) {
 			g.refresh()
+			stored = time.Now()
 		}
 	}
 }
 
-// refresh stores once an hour that live tunnels are in use, so that a crash
+// refresh stores now and then that live tunnels are in use, so that a crash
 // does not cost an owner the time since.
 func (g *Gateway) refresh() {
 	for _, cl := range g.allClients() {

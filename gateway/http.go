@@ -65,7 +65,7 @@ func (g *Gateway) otherWay(t *Tunnel, r *vhost.Request) *vhost.Page {
 		return misdirected
 	case r.TLS || !g.cfg.redirect:
 	case t != nil && g.secure(t.name), t == nil && g.passThrough(r.Host) != nil:
-		return g.toHTTPS(r.Host, r)
+		return g.toHTTPS(r)
 	}
 	return nil
 }
@@ -73,7 +73,7 @@ func (g *Gateway) otherWay(t *Tunnel, r *vhost.Request) *vhost.Page {
 // domainPage is the domain's own page, over https where that is ready.
 func (g *Gateway) domainPage(r *vhost.Request) *vhost.Page {
 	if !r.TLS && g.cfg.redirect && g.certs.Ready(r.Host) {
-		return g.toHTTPS(r.Host, r)
+		return g.toHTTPS(r)
 	}
 	page := g.ownPage(r.Path())
 	if page != nil && g.cfg.redirect && !g.cfg.local {

@@ -22,10 +22,13 @@ func TestRedirectsGoNowhereElse(t *testing.T) {
 	eventually(t, "blog is sent on to https", func() bool { status, _ := g.get("blog"); return status != 404 && status != 503 })
 	blog := fmt.Sprintf("https://blog.localhost:%d", g.ports.https)
 	for _, tt := range []struct {
-		host, target string
+		host, target string // a method may stand before the target
 		status       int
 		location     string
 	}{
+		{"blog.localhost", "OPTIONS *", 308, blog + "/"},
+		{"blog.localhost", "OPTIONS http://blog.localhost", 308, blog + "/"},
+		{"localhost", "OPTIONS *", 308, fmt.Sprintf("https://localhost:%d/", g.ports.https)},
 		{"blog.localhost", "/a%20b?c=d", 308, blog + "/a%20b?c=d"},
 		{"BLOG.LocalHost.:1", "/", 308, blog + "/"},
 		{"localhost", "/", 308, fmt.Sprintf("https://localhost:%d/", g.ports.https)},
@@ -63,7 +66,11 @@ func (g *running) asks(host, target string) (*http.Response, string) {
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(time.Minute))
-	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: gopher\r\nConnection: close\r\n\r\n", target, host)
+	method, target, ok := strings.Cut(target, " ")
+	if !ok {
+		method, target = "GET", method
+	}
+	fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: gopher\r\nConnection: close\r\n\r\n", method, target, host)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		g.t.Fatal(err)

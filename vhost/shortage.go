@@ -40,7 +40,8 @@ func (s *shortage) meet(r *Router, ln net.Listener, err error) {
 		s.told = time.Now()
 	}
 	full := errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
-	if full && s.spare != nil && s.admit(r, ln) {
+	if full && s.refill() && s.admit(r, ln) { // another loop may have had the last one
+
 		s.pause = 0
 		return
 	}
