@@ -49,7 +49,7 @@ type login struct {
 }
 
 // handshake runs key exchange and authentication within the login grace.
-func (s *Server) handshake(sock *socket) (*Conn, error) {
+func (s *Server) handshake(sock *socket) (c *Conn, err error) {
 	leave := s.startups.enter(sock)
 	defer leave()
 	grace := time.AfterFunc(s.LoginGrace, func() { sock.Close() })
@@ -66,23 +66,20 @@ func (s *Server) handshake(sock *socket) (*Conn, error) {
 			sock.join.Store(&joiner{on: true})
 		}
 	}
-	err := authenticate(sock, cfg)
-	if err == nil {
+	defer func() {
+		if c == nil { // a panic among the reasons
+			sock.Close()
+			takeAhead(l.transport.packets)
+		}
+	}()
+	if err = authenticate(sock, cfg); err == nil {
 		err = l.transport.write([]byte{msgUserAuthOK})
 	}
 	if err != nil {
-		sock.Close()
-		takeAhead(l.transport.packets)
 		l.logRefused()
 		return nil, err
 	}
-	c, err := newConn(s, l)
-	if err != nil {
-		sock.Close()
-		takeAhead(l.transport.packets)
-		return nil, err
-	}
-	return c, nil
+	return newConn(s, l)
 }
 
 // chooseCiphers makes the offer for this client, unless the operator fixed it.

@@ -95,9 +95,6 @@ func (c *Conn) Cipher() string {
 // Opened is when the client had authenticated.
 func (c *Conn) Opened() time.Time { return c.opened }
 
-// Context is done when the connection has ended; its cause tells why.
-func (c *Conn) Context() context.Context { return c.ctx }
-
 // Close cuts the connection at once and without an exit status, so that ssh
 // ends with 255. It does not wait.
 func (c *Conn) Close(cause error) {

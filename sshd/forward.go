@@ -52,9 +52,6 @@ func (f *Forward) Addr() string { return f.bind.Addr }
 // the granted one after Accept.
 func (f *Forward) Port() uint32 { return f.bind.Port }
 
-// Conn is the connection the forward belongs to.
-func (f *Forward) Conn() *Conn { return f.conn }
-
 // Accept answers the client that the forward stands, on the given port where
 // it asked for port 0. Visitors may come only after it. It returns ErrLate
 // when the client was told no already.

@@ -378,30 +378,3 @@ func (m *mux) all() []*Channel {
 	}
 	return all
 }
-
-// newChannel is a channel that the client wants to open. It is to be answered
-// by Accept or Reject, once.
-type newChannel struct {
-	mux  *mux
-	open channelOpenMsg
-}
-
-// Accept opens the channel, for a session's requests or for a stream.
-func (n *newChannel) Accept(session bool) (*Channel, error) {
-	k := newChannelOf(n.mux.conn)
-	k.confirmed(n.open.Sender, n.open.Window, n.open.MaxData)
-	k.visitor = n.mux.conn.RemoteAddr()
-	if session {
-		k.requests = newQueue[*request]()
-	}
-	if !n.mux.add(k) {
-		n.Reject(ssh.ResourceShortage, "adit: too many streams at once")
-		return nil, ErrBusy
-	}
-	return k, n.mux.write(channelMsg(msgChannelConfirm, k.peer, k.id, firstWindow, maxData))
-}
-
-// Reject refuses the channel; ssh shows the text.
-func (n *newChannel) Reject(reason ssh.RejectionReason, text string) {
-	n.mux.write(ssh.Marshal(channelRefusedMsg{n.open.Sender, uint32(reason), text, ""}))
-}

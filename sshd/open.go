@@ -21,8 +21,6 @@ const openLimit = 10 * time.Second
 // may have.
 var ErrBusy = errors.New("too many streams on one connection")
 
-var errRefusedConn error = syscall.ECONNREFUSED
-
 // dialError is why a visitor's stream could not be opened. It wraps
 // syscall.ECONNREFUSED (the client could not reach the local service),
 // os.ErrDeadlineExceeded (it did not answer in time), net.ErrClosed (the
@@ -122,7 +120,7 @@ func (k *Channel) answered(p []byte) error {
 		k.opening = false
 		k.conn.mux.remove(k)
 		k.conn.mux.forget()
-		k.answer <- &dialError{fmt.Sprintf("the client answered: %s", ssh.RejectionReason(no.Reason)), errRefusedConn}
+		k.answer <- &dialError{fmt.Sprintf("the client answered: %s", ssh.RejectionReason(no.Reason)), syscall.ECONNREFUSED}
 		return nil
 	}
 	if err := unmarshal(p, &yes); err != nil {
@@ -151,4 +149,31 @@ func (k *Channel) giveUp(err error) error {
 		k.Close()
 	}
 	return err
+}
+
+// newChannel is a channel that the client wants to open. It is to be answered
+// by Accept or Reject, once.
+type newChannel struct {
+	mux  *mux
+	open channelOpenMsg
+}
+
+// Accept opens the channel, for a session's requests or for a stream.
+func (n *newChannel) Accept(session bool) (*Channel, error) {
+	k := newChannelOf(n.mux.conn)
+	k.confirmed(n.open.Sender, n.open.Window, n.open.MaxData)
+	k.visitor = n.mux.conn.RemoteAddr()
+	if session {
+		k.requests = newQueue[*request]()
+	}
+	if !n.mux.add(k) {
+		n.Reject(ssh.ResourceShortage, "adit: too many streams at once")
+		return nil, ErrBusy
+	}
+	return k, n.mux.write(channelMsg(msgChannelConfirm, k.peer, k.id, firstWindow, maxData))
+}
+
+// Reject refuses the channel; ssh shows the text.
+func (n *newChannel) Reject(reason ssh.RejectionReason, text string) {
+	n.mux.write(ssh.Marshal(channelRefusedMsg{n.open.Sender, uint32(reason), text, ""}))
 }

@@ -133,7 +133,7 @@ func (s *Session) Detach(status int) {
 // it; ssh shows 255.
 func (s *Session) Abandon(cause error) {
 	s.exited.Store(true)
-	s.conn.hangUp(cause)
+	s.conn.HangUp(cause)
 }
 
 func (c *Conn) lastSession(s *Session) bool {
@@ -151,32 +151,28 @@ func (c *Conn) leave() {
 			k.Close()
 		}
 	}
-	c.goRun("leave", func() {
-		select {
-		case <-c.ctx.Done():
-		case <-time.After(leaveGrace):
-			c.Close(net.ErrClosed)
-		}
-	})
+	c.closeSoon(net.ErrClosed)
 }
 
-// hangUp ends the connection so that what was written is still read: the
-// client gets the end of the stream, and half a second.
-func (c *Conn) hangUp(cause error) {
+// HangUp ends the connection without an exit status and so that what was
+// written is still read: the client gets the end of the stream, and half a
+// second.
+func (c *Conn) HangUp(cause error) {
 	c.leaving.Store(true)
 	c.sock.CloseWrite()
-	c.goRun("hang up", func() {
+	c.closeSoon(cause)
+}
+
+// closeSoon closes the connection unless the client does it first.
+func (c *Conn) closeSoon(cause error) {
+	c.goRun("closing", func() {
 		select {
 		case <-c.ctx.Done():
 		case <-time.After(leaveGrace):
+			c.Close(cause)
 		}
-		c.Close(cause)
 	})
 }
-
-// HangUp closes the connection without an exit status once what was written
-// to its sessions has been sent.
-func (c *Conn) HangUp(cause error) { c.hangUp(cause) }
 
 // session takes a session channel and hands its requests, filtered, to
 // gliderlabs' session handling.
