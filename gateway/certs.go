@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,7 +69,7 @@ func (g *Gateway) mayCertify(_ context.Context, host string) error {
 	case !ok:
 		return errors.New("no name of this gateway")
 	}
-	if s := g.registry.lookup(name); s == nil || s.live.Load() == nil {
+	if g.registry.liveAt(name) == nil {
 		return errors.New("no live tunnel has it")
 	}
 	if isCustom(name) && !g.proofs.stands(name) {
@@ -100,11 +101,7 @@ func (g *Gateway) certify(t *Tunnel) {
 // certifyLeft is for when name's TLS tunnel has ended: its HTTP tunnel's visitors
 // come to us from now on.
 func (g *Gateway) certifyLeft(name string) {
-	s := g.registry.lookup(name)
-	if s == nil {
-		return
-	}
-	if t := s.live.Load(); t != nil && t.left.Load() {
+	if t := g.registry.liveAt(name); t != nil && t.left.Load() {
 		g.certify(t)
 	}
 }
@@ -177,8 +174,7 @@ func (g *Gateway) tellNews(t *Tunnel, err error) {
 	case g.cfg.redirect:
 		se.moved(t)
 	default:
-		host := g.hostOf(t.name)
-		se.progress("adit: the certificate of " + host + " is here: " + origin("https", host, g.ports.https, 443) + " works too")
+		se.progress("adit: the certificate of " + g.hostOf(t.name) + " is here: " + g.tlsURL(t.name) + " works too")
 	}
 }
 
@@ -234,17 +230,10 @@ func (g *Gateway) certRows(row func(name, value string)) {
 	case acme.ModeFiles:
 		row("certs", "files in "+g.cfg.CertDir)
 	case acme.ModeACME:
-		row("certs", "ACME, "+orDefault(g.cfg.ACME.CA, "Let's Encrypt"))
+		row("certs", "ACME, "+cmp.Or(g.cfg.ACME.CA, "Let's Encrypt"))
 		if g.cfg.ACME.DNS == "" {
 			row("", "each name gets its own, which certificate logs make public;")
 			row("", "a wildcard (--dns rfc2136 or exec) cures that")
 		}
 	}
-}
-
-func orDefault(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }

@@ -70,10 +70,6 @@ type Config struct {
 	// it where the machine does it in hardware. Ciphers() lists the names.
 	Ciphers []string
 
-	// LogFormat is "text" (default) or "json"; LogLevel is "debug", "info"
-	// (default), "warn" or "error". They are read by the command; New uses
-	// Logger.
-	LogFormat, LogLevel string
 	// Logger receives one event a record. nil: slog.Default().
 	Logger *slog.Logger
 
@@ -89,7 +85,7 @@ type Config struct {
 	// MaxNames and MaxPorts bound what one user may own. 0: 20 and 10.
 	MaxNames, MaxPorts int
 	// ReservedNames are names that nobody may take, beside those that are
-	// reserved anyway (ReservedNames lists them).
+	// reserved anyway (docs/users.md lists them).
 	ReservedNames []string
 
 	// Park is how long a visitor's request waits for a tunnel that was lost

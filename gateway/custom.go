@@ -198,22 +198,13 @@ func (g *Gateway) reprove(ctx context.Context, name string, was proof) {
 
 // standsLive reports whether name has a live tunnel, over http or TLS.
 func (g *Gateway) standsLive(name string) bool {
-	for _, key := range []string{name, tlsKey(name)} {
-		if s := g.registry.lookup(key); s != nil && s.live.Load() != nil {
-			return true
-		}
-	}
-	return false
+	return g.registry.liveAt(name) != nil || g.registry.liveAt(tlsKey(name)) != nil
 }
 
 // tellOwner says something on the terminal of the user who has name's tunnel.
 func (g *Gateway) tellOwner(name, text string) {
 	for _, key := range []string{name, tlsKey(name)} {
-		s := g.registry.lookup(key)
-		if s == nil {
-			continue
-		}
-		if t := s.live.Load(); t != nil {
+		if t := g.registry.liveAt(key); t != nil {
 			if se := t.session.Load(); se != nil {
 				se.warn(text)
 				return

@@ -19,12 +19,18 @@ import (
 // refused, never rewritten.
 const ledgerVersion = 1
 
-// The buckets; a bucket's keys are names, or port numbers in decimal.
-var (
-	bucketMeta  = []byte("meta")
-	bucketNames = []byte("names")
-	bucketPorts = []byte("ports")
+// bucket is one of the database's tables. Its keys are names, or port numbers in
+// decimal.
+type bucket string
+
+const (
+	bucketMeta  bucket = "meta"
+	bucketNames bucket = "names"
+	bucketPorts bucket = "ports"
 )
+
+// of is the table in tx, nil if it has none.
+func (b bucket) of(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket([]byte(b)) }
 
 var (
 	// errRunning says that another process has the database open.
@@ -99,22 +105,18 @@ func createDatabase(path string) error {
 }
 
 func makeTables(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{bucketNames, bucketPorts} {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+	for _, name := range []bucket{bucketNames, bucketPorts, bucketMeta} {
+		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}
 	}
-	b, err := tx.CreateBucketIfNotExists(bucketMeta)
-	if err != nil {
-		return err
-	}
-	return b.Put([]byte("version"), []byte(strconv.Itoa(ledgerVersion)))
+	return bucketMeta.of(tx).Put([]byte("version"), []byte(strconv.Itoa(ledgerVersion)))
 }
 
 // readVersion refuses a layout that this version does not know. A database
 // that holds nothing yet is fine.
 func readVersion(tx *bbolt.Tx) error {
-	b := tx.Bucket(bucketMeta)
+	b := bucketMeta.of(tx)
 	if b == nil {
 		return nil
 	}

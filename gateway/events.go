@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"adit/keys"
 	"adit/sshd"
 	"adit/vhost"
 )
@@ -96,23 +97,25 @@ func anotherPort(busy, port int) string {
 
 // greet answers `ssh gw` alone: who you are, your tunnels, one example.
 func (se *session) greet() {
+	defer se.flush()
 	k := se.client.key()
 	tunnels := se.client.g.tunnelsOf(k.User)
-	if se.opt.json {
+	switch {
+	case se.opt.json:
 		se.event(event{Event: "whoami", User: k.User, Key: k.Fingerprint})
 		for _, t := range tunnels {
 			se.event(event{Event: "tunnel", Kind: t.kind, Name: &t.name, Port: &t.port, URL: t.url()})
 		}
-		se.flush()
-		return
-	}
-	if se.opt.quiet {
+	case se.opt.quiet:
 		for _, t := range tunnels {
 			se.say(false, t.url())
 		}
-		se.flush()
-		return
+	default:
+		se.greetInWords(k, tunnels)
 	}
+}
+
+func (se *session) greetInWords(k *keys.Key, tunnels []*Tunnel) {
 	se.say(false, fmt.Sprintf("You are %s, with key %s.", k.User, k.Fingerprint))
 	if len(tunnels) == 0 {
 		se.say(false, "You have no tunnels open.")
@@ -124,7 +127,6 @@ func (se *session) greet() {
 	}
 	se.say(false, "To share your local port 8080:")
 	se.say(false, "  "+se.client.g.example())
-	se.flush()
 }
 
 // flush writes what was said by a session that does not run.

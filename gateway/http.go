@@ -44,11 +44,11 @@ func (g *Gateway) resolveHost(ctx context.Context, r *vhost.Request) (*vhost.Bac
 	if s != nil {
 		t = s.live.Load()
 	}
-	if page := g.otherWay(t, r); page != nil {
-		return nil, page
-	}
 	if t != nil {
-		return t.backend, nil
+		return g.serve(t, r)
+	}
+	if page := g.otherWay(nil, r); page != nil {
+		return nil, page
 	}
 	return g.resolveAway(ctx, r, name, s)
 }
@@ -92,13 +92,13 @@ func (g *Gateway) resolveAway(ctx context.Context, r *vhost.Request, name string
 		expected, _ = s.expected(time.Now())
 	}
 	if restarted && s == nil {
-		s = g.registry.await(name)
+		s = g.registry.expect(name)
 	}
 	if expected || restarted {
 		ctx, cancel := context.WithTimeout(ctx, g.cfg.parkFor())
 		defer cancel()
 		if t := s.wait(ctx, restarted); t != nil {
-			return g.back(t, r)
+			return g.serve(t, r)
 		}
 		expected, _ = s.expected(time.Now())
 	}
@@ -108,23 +108,12 @@ func (g *Gateway) resolveAway(ctx context.Context, r *vhost.Request, name string
 	return nil, nil
 }
 
-// back is for a visitor whose tunnel has come: served, or sent another way, as
-// if it had been there all along.
-func (g *Gateway) back(t *Tunnel, r *vhost.Request) (*vhost.Backend, *vhost.Page) {
+// serve is for a visitor whose tunnel is there: served, or sent another way.
+func (g *Gateway) serve(t *Tunnel, r *vhost.Request) (*vhost.Backend, *vhost.Page) {
 	if page := g.otherWay(t, r); page != nil {
 		return nil, page
 	}
 	return t.backend, nil
-}
-
-// await makes an empty slot for a name whose owner is expected back.
-func (r *registry) await(name string) *slot {
-	s := newSlot(name)
-	s.idle = time.Now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	had, _ := r.names.LoadOrStore(name, s)
-	return had.(*slot)
 }
 
 // parkFor is how long a visitor waits; a negative setting is no time at all.
@@ -224,12 +213,12 @@ func (g *Gateway) example() string {
 // they would be sent there anyway, or where there is nothing else.
 func (g *Gateway) httpURL(name string) string {
 	if g.secure(name) || len(g.lns.http) == 0 && g.certs != nil {
-		return origin("https", g.hostOf(name), g.ports.https, 443)
+		return g.tlsURL(name)
 	}
 	return origin("http", g.hostOf(name), g.ports.http, 80)
 }
 
-// tlsURL is the address of a name whose TLS is passed through.
+// tlsURL is the address of a name over TLS.
 func (g *Gateway) tlsURL(name string) string {
 	return origin("https", g.hostOf(name), g.ports.https, 443)
 }

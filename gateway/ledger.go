@@ -54,7 +54,7 @@ func newLedger(db *bbolt.DB) *ledger {
 func (l *ledger) load() error {
 	fresh := false
 	err := l.db.View(func(tx *bbolt.Tx) error {
-		fresh = tx.Bucket(bucketMeta) == nil
+		fresh = bucketMeta.of(tx) == nil
 		return l.read(tx)
 	})
 	if err == nil && fresh {
@@ -65,7 +65,7 @@ func (l *ledger) load() error {
 
 // read reads everything into the memory.
 func (l *ledger) read(tx *bbolt.Tx) error {
-	if tx.Bucket(bucketMeta) == nil {
+	if bucketMeta.of(tx) == nil {
 		return nil // nothing is in it yet
 	}
 	if err := readVersion(tx); err != nil {
@@ -74,11 +74,11 @@ func (l *ledger) read(tx *bbolt.Tx) error {
 	return errors.Join(readTable(tx, bucketNames, l.names), readTable(tx, bucketPorts, l.ports))
 }
 
-func readTable(tx *bbolt.Tx, bucket []byte, to map[string]record) error {
-	return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
+func readTable(tx *bbolt.Tx, b bucket, to map[string]record) error {
+	return b.of(tx).ForEach(func(k, v []byte) error {
 		var r record
 		if err := json.Unmarshal(v, &r); err != nil {
-			return fmt.Errorf("%w (%s %q: %v)", errDamaged, bucket, k, err)
+			return fmt.Errorf("%w (%s %q: %v)", errDamaged, b, k, err)
 		}
 		to[string(k)] = r
 		return nil
@@ -87,27 +87,27 @@ func readTable(tx *bbolt.Tx, bucket []byte, to map[string]record) error {
 
 func (l *ledger) close() error { return l.db.Close() }
 
-func (l *ledger) table(bucket []byte) map[string]record {
-	if string(bucket) == string(bucketPorts) {
+func (l *ledger) table(b bucket) map[string]record {
+	if b == bucketPorts {
 		return l.ports
 	}
 	return l.names
 }
 
 // owner is who owns key at now, if anybody still does.
-func (l *ledger) owner(bucket []byte, key string, now time.Time, ttl time.Duration) (record, bool) {
+func (l *ledger) owner(b bucket, key string, now time.Time, ttl time.Duration) (record, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r, ok := l.table(bucket)[key]
+	r, ok := l.table(b)[key]
 	return r, ok && now.Sub(r.Used) < ttl
 }
 
-// owned lists what user owns in bucket at now.
-func (l *ledger) owned(bucket []byte, user string, now time.Time, ttl time.Duration) map[string]record {
+// owned lists what user owns in b at now.
+func (l *ledger) owned(b bucket, user string, now time.Time, ttl time.Duration) map[string]record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	mine := map[string]record{}
-	for k, r := range l.table(bucket) {
+	for k, r := range l.table(b) {
 		if r.User == user && now.Sub(r.Used) < ttl {
 			mine[k] = r
 		}
@@ -115,11 +115,11 @@ func (l *ledger) owned(bucket []byte, user string, now time.Time, ttl time.Durat
 	return mine
 }
 
-// put stores that key is user's and was used at now. The memory follows only
+// put stores that key is r.User's and was used at now. The memory follows only
 // what the database took.
-func (l *ledger) put(bucket []byte, key string, r record) error {
+func (l *ledger) put(b bucket, key string, r record) error {
 	l.mu.Lock()
-	old, had := l.table(bucket)[key]
+	old, had := l.table(b)[key]
 	l.mu.Unlock()
 	if had && old.User == r.User {
 		r.Created = old.Created
@@ -132,13 +132,13 @@ func (l *ledger) put(bucket []byte, key string, r record) error {
 		return err
 	}
 	l.writes()
-	err = l.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put([]byte(key), v) })
+	err = l.db.Batch(func(tx *bbolt.Tx) error { return b.of(tx).Put([]byte(key), v) })
 	if err != nil {
 		return fmt.Errorf("store %s: %w", key, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.table(bucket)[key] = r
+	l.table(b)[key] = r
 	return nil
 }
 
@@ -153,20 +153,20 @@ func (l *ledger) expire(now time.Time, ttl time.Duration) error {
 	return errors.Join(l.expireTable(bucketNames, now, ttl), l.expireTable(bucketPorts, now, ttl))
 }
 
-func (l *ledger) expireTable(bucket []byte, now time.Time, ttl time.Duration) error {
-	old := l.unused(bucket, now, ttl)
+func (l *ledger) expireTable(b bucket, now time.Time, ttl time.Duration) error {
+	old := l.unused(b, now, ttl)
 	if len(old) == 0 {
 		return nil
 	}
 	l.writes()
 	err := l.db.Update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(bucket)
+		stored := b.of(tx)
 		for _, k := range old {
 			var r record
-			if json.Unmarshal(b.Get([]byte(k)), &r) == nil && now.Sub(r.Used) < ttl {
+			if json.Unmarshal(stored.Get([]byte(k)), &r) == nil && now.Sub(r.Used) < ttl {
 				continue // put came in between
 			}
-			if err := b.Delete([]byte(k)); err != nil {
+			if err := stored.Delete([]byte(k)); err != nil {
 				return err
 			}
 		}
@@ -177,15 +177,15 @@ func (l *ledger) expireTable(bucket []byte, now time.Time, ttl time.Duration) er
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.table(bucket), func(_ string, r record) bool { return now.Sub(r.Used) >= ttl })
+	maps.DeleteFunc(l.table(b), func(_ string, r record) bool { return now.Sub(r.Used) >= ttl })
 	return nil
 }
 
 // unused are the keys that nobody owns any more.
-func (l *ledger) unused(bucket []byte, now time.Time, ttl time.Duration) (keys []string) {
+func (l *ledger) unused(b bucket, now time.Time, ttl time.Duration) (keys []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for k, r := range l.table(bucket) {
+	for k, r := range l.table(b) {
 		if now.Sub(r.Used) >= ttl {
 			keys = append(keys, k)
 		}

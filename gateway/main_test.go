@@ -366,8 +366,8 @@ func greeting(port int) string {
 }
 
 // ofUser is the registry's record of who owns a name or a port.
-func (g *running) ofUser(bucket []byte, key string) string {
-	r, ok := g.state.ledger.owner(bucket, key, time.Now(), g.cfg.NameTTL)
+func (g *running) ofUser(b bucket, key string) string {
+	r, ok := g.state.ledger.owner(b, key, time.Now(), g.cfg.NameTTL)
 	if !ok {
 		return ""
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/sethvargo/go-diceware/diceware"
@@ -22,9 +21,6 @@ var reservedNames = []string{
 	"gateway", "gw", "root", "postmaster", "hostmaster", "webmaster", "abuse", "security", "status",
 	"internal", "private", "local", "static", "assets", "cdn", "login", "auth", "sso", "account",
 }
-
-// ReservedNames are the names nobody may take whatever the configuration says.
-func ReservedNames() []string { return slices.Clone(reservedNames) }
 
 // validLabel says what is wrong with a name's label, "" if nothing: RFC 5890,
 // section 2.3.1, keeps "--" at the third place.

@@ -235,7 +235,7 @@ func TestNoPortCanBeOpened(t *testing.T) {
 	}
 	g.registry.mu.Lock()
 	defer g.registry.mu.Unlock()
-	if n := len(g.registry.newPorts); n != 0 {
+	if n := len(g.registry.fresh[bucketPorts]); n != 0 {
 		t.Error(n, "ports are kept for ann")
 	}
 }
@@ -277,8 +277,8 @@ func TestClaimAndReleaseLeaveNothing(t *testing.T) {
 	r := g.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.ports)+len(r.holds)+len(r.newNames)+len(r.newPorts) != 0 {
-		t.Errorf("left: %v %v %v %v", r.ports, r.holds, r.newNames, r.newPorts)
+	if len(r.ports)+len(r.holds)+len(r.fresh[bucketNames])+len(r.fresh[bucketPorts]) != 0 {
+		t.Errorf("left: %v %v %v %v", r.ports, r.holds, r.fresh[bucketNames], r.fresh[bucketPorts])
 	}
 }
 
@@ -335,7 +335,7 @@ func TestLedgerOfANewerVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put([]byte("version"), []byte("2")) })
+	err = db.Update(func(tx *bbolt.Tx) error { return bucketMeta.of(tx).Put([]byte("version"), []byte("2")) })
 	if err != nil {
 		t.Fatal(err)
 	}

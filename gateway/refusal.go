@@ -11,8 +11,6 @@ type refusal struct {
 	Code, Message string
 }
 
-func (r *refusal) Error() string { return r.Message }
-
 func refuse(code, format string, args ...any) *refusal {
 	return &refusal{code, "adit: " + fmt.Sprintf(format, args...)}
 }

@@ -17,8 +17,8 @@ import (
 	"adit/tcp"
 )
 
-// registry knows every slot, and decides who may stand where. A visitor only
-// ever loads from names; mu orders those who claim and release.
+// registry knows every slot, and decides who may stand where. A visitor whose
+// tunnel is live only loads from names; mu orders those who claim and release.
 type registry struct {
 	cfg    *settings
 	ledger *ledger
@@ -28,17 +28,17 @@ type registry struct {
 
 	names sync.Map // name to *slot
 
-	mu       sync.Mutex
-	holds    map[string]*hold // names that somebody has reserved
-	ports    map[int]*slot
-	newNames map[string]string // reserved, not yet owned: name to user
-	newPorts map[string]string // likewise
+	mu    sync.Mutex
+	holds map[string]*hold // names that somebody has reserved
+	ports map[int]*slot
+	fresh map[bucket]map[string]string // reserved, not yet owned: name or port to user
 }
 
 func newRegistry(cfg *settings, st *state, log *slog.Logger) *registry {
 	return &registry{
 		cfg: cfg, ledger: st.ledger, secret: st.secret, log: log,
-		holds: map[string]*hold{}, ports: map[int]*slot{}, newNames: map[string]string{}, newPorts: map[string]string{},
+		holds: map[string]*hold{}, ports: map[int]*slot{},
+		fresh: map[bucket]map[string]string{bucketNames: {}, bucketPorts: {}},
 	}
 }
 
@@ -56,6 +56,24 @@ func (r *registry) lookup(name string) *slot {
 	return nil
 }
 
+// expect makes an empty slot for a name whose owner is expected back.
+func (r *registry) expect(name string) *slot {
+	s := newSlot(name)
+	s.idle = time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	had, _ := r.names.LoadOrStore(name, s)
+	return had.(*slot)
+}
+
+// liveAt is the tunnel that is live at key, nil if there is none.
+func (r *registry) liveAt(key string) *Tunnel {
+	if s := r.lookup(key); s != nil {
+		return s.live.Load()
+	}
+	return nil
+}
+
 // holdName reserves a name for user, on every port: it has one owner. chosen
 // tells a name the user picked, which is owned once a tunnel of it is live,
 // from a default name. port is what it was asked for with. The caller gives it
@@ -68,7 +86,7 @@ func (r *registry) holdName(user, name string, port uint32, chosen bool) *refusa
 		return refuseNameTaken(name, port)
 	}
 	if chosen {
-		if ref := r.mayOwn(bucketNames, name, port, user, r.newNames, r.cfg.now().MaxNames); ref != nil {
+		if ref := r.mayOwn(bucketNames, name, port, user); ref != nil {
 			return ref
 		}
 	}
@@ -86,7 +104,7 @@ func (r *registry) dropName(name string) {
 	h := r.holds[name]
 	if h.n--; h.n == 0 {
 		delete(r.holds, name)
-		delete(r.newNames, name)
+		delete(r.fresh[bucketNames], name)
 	}
 }
 
@@ -106,40 +124,47 @@ func (r *registry) claimHost(user, name string) *slot {
 
 // mayOwn checks owner and limit, and notes a first claim. port is what was asked
 // for. r.mu is held.
-func (r *registry) mayOwn(bucket []byte, key string, port uint32, user string, fresh map[string]string, limit int) *refusal {
-	rec, owned := r.ledger.owner(bucket, key, time.Now(), r.cfg.now().NameTTL)
+func (r *registry) mayOwn(b bucket, key string, port uint32, user string) *refusal {
+	rec, owned := r.ledger.owner(b, key, time.Now(), r.cfg.now().NameTTL)
 	mine, others := owned && rec.User == user, owned && rec.User != user
-	if others && !isCustom(key) { // DNS says whose a custom domain is
-		if string(bucket) == string(bucketPorts) {
-			return refusePortTaken(int(port))
-		}
+	switch {
+	case others && b == bucketPorts:
+		return refusePortTaken(int(port))
+	case others && !isCustom(key): // DNS says whose a custom domain is
 		return refuseNameTaken(key, port)
-	}
-	if mine || fresh[key] == user {
+	case mine || r.fresh[b][key] == user:
 		return nil
 	}
-	has := r.ledger.owned(bucket, user, time.Now(), r.cfg.now().NameTTL)
-	for _, k := range r.taken(bucket, user) {
+	has := r.ledger.owned(b, user, time.Now(), r.cfg.now().NameTTL)
+	for _, k := range r.taken(b, user) {
 		has[k] = record{} // it may be stored just now, or was stored long ago
 	}
 	if _, mine = has[key]; mine {
 		return nil
 	}
-	if n := len(has); n >= limit {
-		if string(bucket) == string(bucketPorts) {
-			return refuseMaxPorts(n)
-		}
+	if ref := r.within(b, len(has)); ref != nil {
+		return ref
+	}
+	r.fresh[b][key] = user
+	return nil
+}
+
+// within refuses one more where a user has n already.
+func (r *registry) within(b bucket, n int) *refusal {
+	switch cfg := r.cfg.now(); {
+	case b == bucketPorts && n >= cfg.MaxPorts:
+		return refuseMaxPorts(n)
+	case b == bucketNames && n >= cfg.MaxNames:
 		return refuseMaxNames(n)
 	}
-	fresh[key] = user
 	return nil
 }
 
 // taken are the names or ports that user's tunnels stand on, live or
 // reserved: the ledger learns of those that stay live but once an hour. r.mu
 // is held.
-func (r *registry) taken(bucket []byte, user string) (keys []string) {
-	if string(bucket) == string(bucketPorts) {
+func (r *registry) taken(b bucket, user string) (keys []string) {
+	if b == bucketPorts {
 		for _, s := range r.ports {
 			if s.user == user {
 				keys = append(keys, s.key)
@@ -180,7 +205,7 @@ func (r *registry) release(s *slot) {
 		tcp.Close(s.lns)
 		s.lns = nil
 		port, _ := strconv.Atoi(s.key)
-		delete(r.newPorts, s.key)
+		delete(r.fresh[bucketPorts], s.key)
 		delete(r.ports, port)
 	}
 }
@@ -200,13 +225,9 @@ func (r *registry) own(t *Tunnel) *refusal {
 
 // settle ends a first claim: it is owned now.
 func (r *registry) settle(p property) {
-	fresh := r.newNames
-	if string(p.bucket) == string(bucketPorts) {
-		fresh = r.newPorts
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(fresh, p.key)
+	delete(r.fresh[p.bucket], p.key)
 }
 
 // touch stores that what t stands on was in use now. A failure is logged.
@@ -219,7 +240,7 @@ func (r *registry) touch(t *Tunnel) {
 // property is a name or a port that becomes its user's when a tunnel of it is
 // live.
 type property struct {
-	bucket []byte
+	bucket bucket
 	key    string
 	slot   string // record.Slot
 }
@@ -314,15 +335,15 @@ func (r *registry) openPort(user, slotName string, port int) (*slot, *refusal) {
 	if s != nil && s.user != user {
 		return nil, refusePortTaken(port)
 	}
-	_, pending := r.newPorts[key]
-	if ref := r.mayOwn(bucketPorts, key, uint32(port), user, r.newPorts, r.cfg.now().MaxPorts); ref != nil {
+	_, pending := r.fresh[bucketPorts][key]
+	if ref := r.mayOwn(bucketPorts, key, uint32(port), user); ref != nil {
 		return nil, ref
 	}
 	if s == nil {
 		lns, err := tcp.Listen(r.cfg.tcpHosts, port)
 		if err != nil {
 			if !pending {
-				delete(r.newPorts, key)
+				delete(r.fresh[bucketPorts], key)
 			}
 			return nil, r.notOpened(port, err)
 		}

@@ -97,7 +97,6 @@ func (s *settings) plainConfig() gateway.Config {
 		},
 		DNSResolver: string(s.DNSResolver), CertDir: string(s.CertDir),
 		Ciphers:   s.Ciphers.list(),
-		LogFormat: string(s.Log), LogLevel: string(s.LogLevel),
 		NameTTL: s.NameTTL.Duration, MaxNames: int(s.MaxNames), MaxPorts: int(s.MaxPorts),
 		ReservedNames: s.ReservedNames.list(),
 		Park:          s.Park.Duration, ResponseTimeout: s.ResponseTimeout.Duration,
