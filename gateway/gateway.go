@@ -50,7 +50,7 @@ type Gateway struct {
 		quic                    []net.PacketConn
 	}
 
-	accepting     context.Context // ends when the HTTPS port is to close
+	accepting     context.Context // ends when nobody is let in any more
 	stopAccepting context.CancelFunc
 
 	ctx        context.Context // ends when the last tunnel has to

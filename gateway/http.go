@@ -97,6 +97,7 @@ func (g *Gateway) resolveAway(ctx context.Context, r *vhost.Request, name string
 	if expected || restarted {
 		ctx, cancel := context.WithTimeout(ctx, g.cfg.parkFor())
 		defer cancel()
+		defer context.AfterFunc(g.accepting, cancel)() // after which none comes back
 		if t := s.wait(ctx, restarted); t != nil {
 			return g.serve(t, r)
 		}

@@ -157,7 +157,7 @@ func (g *Gateway) await(s *slot) *Tunnel {
 	if t := s.live.Load(); t != nil {
 		return t
 	}
-	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.parkFor())
+	ctx, cancel := context.WithTimeout(g.accepting, g.cfg.parkFor())
 	defer cancel()
 	return s.wait(ctx, false)
 }

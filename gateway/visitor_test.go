@@ -49,6 +49,22 @@ func TestCrowdThatWaits(t *testing.T) {
 	}
 }
 
+// Nobody waits any more when the gateway stops: no tunnel comes back to it.
+func TestStopWhileTheyWait(t *testing.T) {
+	g := start(t, newState(t), func(c *Config) { c.Park, c.Drain = time.Hour, time.Hour })
+	u := g.login("ann")
+	u.forward("blog", 80)
+	g.served("blog", "ann")
+	u.lose("blog")
+	status := make(chan int, 1)
+	go func() { n, _ := g.get("blog"); status <- n }()
+	eventually(t, "the visitor waits", func() bool { return g.registry.lookup("blog").waiting.Load() == 1 })
+	g.stop()
+	if n := <-status; n != 503 {
+		t.Error("status", n)
+	}
+}
+
 // After a minute nobody waits any more: a name that is owned is away, and a
 // default name, which nobody owns, is not known.
 func TestLostForLong(t *testing.T) {
