@@ -77,7 +77,7 @@ func (x *exchange) interim() error {
 	if x.req.old || x.resp.status == 100 && !x.sending.awaitsLeave() {
 		return nil
 	}
-	x.out = (&delivery{domain: x.v.r.CookieDomain}).appendResponse(x.out[:0], &x.resp)
+	x.out = (&delivery{domain: x.v.r.CookieDomain, host: x.v.request.Host}).appendResponse(x.out[:0], &x.resp)
 	if err := x.to.write(x.out); err != nil {
 		x.v.watch.leave()
 		return err
@@ -117,7 +117,7 @@ func (x *exchange) deliver() error {
 
 // delivery is how a response goes to the exchange's visitor.
 func (x *exchange) delivery() delivery {
-	return delivery{old: x.req.old, keep: x.keepAfter(), framed: x.v.framed, domain: x.v.r.CookieDomain, altSvc: x.v.altSvc}
+	return delivery{old: x.req.old, keep: x.keepAfter(), framed: x.v.framed, domain: x.v.r.CookieDomain, host: x.v.request.Host, altSvc: x.v.altSvc}
 }
 
 // keepAfter reports whether the visitor's connection goes on after the

@@ -7,25 +7,26 @@ import "bytes"
 type kind uint8
 
 const (
-	kindPlain       kind = iota // relayed, unless Connection names it
-	kindKept                    // relayed even then: it is meant for the other end (RFC 9110 7.6.1)
-	kindHop                     // ends here (RFC 9110 7.6.1)
-	kindForwarding              // says who a client is: ours to say
-	kindUnderscore              // x_forwarded_for is X-Forwarded-For to a CGI
-	kindLength                  // Content-Length
-	kindTransfer                // Transfer-Encoding
-	kindConnection              // Connection
-	kindTE                      // TE
-	kindUpgrade                 // Upgrade
-	kindHost                    // Host
-	kindExpect                  // Expect
-	kindAccept                  // Accept
-	kindRequestID               // X-Request-Id
-	kindTraceparent             // traceparent (W3C Trace Context)
-	kindTracestate              // tracestate
-	kindDate                    // Date
-	kindSetCookie               // Set-Cookie
-	kindBad                     // not a field name
+	kindPlain         kind = iota // relayed, unless Connection names it
+	kindKept                      // relayed even then: it is meant for the other end (RFC 9110 7.6.1)
+	kindHop                       // ends here (RFC 9110 7.6.1)
+	kindForwarding                // says who a client is: ours to say
+	kindUnderscore                // x_forwarded_for is X-Forwarded-For to a CGI
+	kindLength                    // Content-Length
+	kindTransfer                  // Transfer-Encoding
+	kindConnection                // Connection
+	kindTE                        // TE
+	kindUpgrade                   // Upgrade
+	kindHost                      // Host
+	kindExpect                    // Expect
+	kindAccept                    // Accept
+	kindRequestID                 // X-Request-Id
+	kindTraceparent               // traceparent (W3C Trace Context)
+	kindTracestate                // tracestate
+	kindDate                      // Date
+	kindSetCookie                 // Set-Cookie
+	kindClearSiteData             // Clear-Site-Data
+	kindBad                       // not a field name
 )
 
 // lowerToken maps the characters of a token (RFC 9110 5.6.2) to lower case
@@ -114,6 +115,8 @@ func knownKind(low []byte, cut bool) kind {
 		return kindDate
 	case "set-cookie":
 		return kindSetCookie
+	case "clear-site-data":
+		return kindClearSiteData
 	}
 	return otherKind(low)
 }

@@ -363,6 +363,29 @@ func checkForwarded(t *testing.T, q *request) {
 	}
 }
 
+func TestClearSiteData(t *testing.T) {
+	for value, want := range map[string]string{
+		`"cookies"`: "", `"cache"`: `"cache"`, `"cookies", "storage"`: `"storage"`, `"cache" ,"cookies"`: `"cache"`,
+		`"*"`: `"cache", "storage", "executionContexts"`, `*`: `*`, `cookies`: `cookies`,
+	} {
+		for host, shared := range map[string]bool{"blog.gw.example.com": true, "app.customer.com": false} {
+			d := delivery{domain: "gw.example.com", host: host}
+			var p response
+			if err := p.parse([]byte("HTTP/1.1 200 OK\r\nClear-Site-Data: "+value+"\r\n\r\n"), false); err != nil {
+				t.Fatal(err)
+			}
+			line := "Clear-Site-Data: " + value + "\r\n"
+			if shared {
+				line = "Clear-Site-Data: " + want + "\r\n"
+			}
+			got := string(d.appendResponse(nil, &p))
+			if shared && want == "" && strings.Contains(got, "Clear-") || (!shared || want != "") && !strings.Contains(got, line) {
+				t.Errorf("%s, %s: %q", host, value, got)
+			}
+		}
+	}
+}
+
 // TestCookiesBeforeTheEnd: what comes with a 1xx sets no cookie for other names
 // either.
 func TestCookiesBeforeTheEnd(t *testing.T) {

@@ -1,11 +1,9 @@
 package vhost
 
 import (
-	"bytes"
 	"strconv"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 )
 
 // The limits of a response's head.
@@ -103,6 +101,7 @@ type delivery struct {
 	framed    bool   // it speaks HTTP/2 or HTTP/3, which have no connection fields
 	keep      bool   // the connection goes on afterwards
 	domain    string // cookies may not be set for this domain or above it
+	host      string // that was asked for
 	altSvc    string // a field line
 	switching string // the protocol that a 101 switches to
 }
@@ -140,6 +139,8 @@ func (d *delivery) appendResponse(dst []byte, p *response) []byte {
 		case !p.relayedBack(f):
 		case f.kind == kindSetCookie:
 			dst = appendCookie(dst, f.name, f.value, d.domain)
+		case f.kind == kindClearSiteData && d.shares():
+			dst = appendClearing(dst, f.name, f.value)
 		default:
 			dst = appendField(dst, f.name, f.value)
 		}
@@ -196,49 +197,6 @@ func dateLine(now time.Time) string {
 	d := &datedLine{now.Unix(), "Date: " + now.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT") + "\r\n"}
 	lastDate.Store(d)
 	return d.line
-}
-
-// appendCookie adds a Set-Cookie line, without a Domain attribute that equals
-// or covers domain: such a cookie would reach every other name there. Without
-// it the cookie goes to the host that set it alone (RFC 6265 5.3). Everything
-// else stays byte for byte.
-func appendCookie(dst, name, value []byte, domain string) []byte {
-	dst = append(dst, name...)
-	dst = append(dst, ": "...)
-	part, rest, more := bytes.Cut(value, semicolon)
-	dst = append(dst, part...)
-	for more {
-		part, rest, more = bytes.Cut(rest, semicolon)
-		if domain != "" && domainAttribute(part, domain) {
-			continue
-		}
-		dst = append(dst, ';')
-		dst = append(dst, part...)
-	}
-	return append(dst, "\r\n"...)
-}
-
-var semicolon = []byte{';'}
-
-// domainAttribute reports whether attribute is a Domain that equals domain or
-// is above it, or may be to a browser, which maps letters beyond ASCII to others
-// (RFC 6265, section 5.1.2).
-func domainAttribute(attribute []byte, domain string) bool {
-	key, value, ok := bytes.Cut(attribute, []byte{'='})
-	if !ok || !equalFold(trim(key), "domain") {
-		return false
-	}
-	value = bytes.Trim(value, " \t\"")
-	value = bytes.Trim(value, ".")
-	switch {
-	case bytes.ContainsFunc(value, func(r rune) bool { return r >= utf8.RuneSelf }):
-		return true
-	case len(value) > len(domain):
-		return false
-	}
-	above := domain[len(domain)-len(value):]
-	return bytes.EqualFold(value, []byte(above)) &&
-		(len(value) == len(domain) || len(value) > 0 && domain[len(domain)-len(value)-1] == '.')
 }
 
 // appendStatus adds a status line of our own.
