@@ -24,13 +24,13 @@ type files struct {
 	exposed time.Time          // since when it is exposed to others; zero: it is not
 	skipped []string           // names in the folder that are no user's
 
-	seen    map[string]sight     // what each file last looked like
-	pending map[string]time.Time // changed and not read yet: since when still
+	seen    map[string]sight  // what each file last looked like
+	pending map[string]change // of files that are to be read
 }
 
 func newFiles(cfg Config) files {
 	f := files{dir: clean(cfg.Dir), opener: read, sources: map[string]*source{},
-		seen: map[string]sight{}, pending: map[string]time.Time{}}
+		seen: map[string]sight{}, pending: map[string]change{}}
 	for _, path := range cfg.Files {
 		f.extra = append(f.extra, place{path: path, user: cfg.FilesUser, public: true})
 	}
@@ -61,9 +61,9 @@ func (f *files) readAll(now time.Time) (changed bool) {
 		delete(f.pending, p.path)
 		f.seen[p.path] = look(p.path)
 		if now.Sub(f.seen[p.path].modified) < settle {
-			f.pending[p.path] = now
+			f.note(p.path, now, now)
 		}
-		changed = f.load(p) || changed
+		changed = f.load(p, false) || changed
 	}
 	return changed
 }
@@ -178,9 +178,12 @@ func notUser(r rune) bool { return !strings.ContainsRune(userBytes, r) }
 
 // load reads one file and reports whether that changed what is known. A file
 // that is gone, or exposed to others, takes its keys along; one that cannot be
-// read does not.
-func (f *files) load(p place) (changed bool) {
+// read does not. With busy it counts also as it is while somebody writes it.
+func (f *files) load(p place, busy bool) (changed bool) {
 	data, err := f.readPlace(p)
+	if busy && errors.Is(err, errChanging) {
+		err = nil
+	}
 	src := f.sources[p.path]
 	if errors.Is(err, fs.ErrNotExist) {
 		delete(f.sources, p.path)

@@ -300,7 +300,7 @@ func TestOpenRefusesTheFolder(t *testing.T) {
 	}
 }
 
-// At start an unsafe file gives no keys; later its last good state stays.
+// An unsafe file gives no keys, at start and later, until it is safe again.
 func TestUnsafeFile(t *testing.T) {
 	dir := testDir(t, map[string]string{"ann": testLine("ann"), "bob": testLine("bob")})
 	chmod(t, dir+"/ann", 0o620)
@@ -495,11 +495,13 @@ func TestSettling(t *testing.T) {
 	now = now.Add(time.Minute)
 	write(t, dir+"/ann", "")
 	write(t, dir+"/bob", "")
+	s.touch(dir+"/ann", now)
+	s.touch(dir+"/bob", now)
 	if wait := s.scan(now); wait != settle {
 		t.Errorf("looks again in %v", wait)
 	}
-	for range 10 {
-		now = now.Add(settle / 3)
+	for range 4 {
+		now = now.Add(settle / 2)
 		s.touch(dir+"/ann", now)
 		s.scan(now)
 	}
@@ -624,6 +626,7 @@ func TestRewriteRaces(t *testing.T) {
 	var wait sync.WaitGroup
 	wait.Go(func() { logIn(t, s, "ann", stop) })
 	now := time.Now().Add(time.Hour)
+	s.scan(now) // what was young at start
 	for i := range 1000 {
 		if err := os.Truncate(dir+"/ann", 0); err != nil {
 			t.Error(err)
@@ -632,8 +635,9 @@ func TestRewriteRaces(t *testing.T) {
 		rewrite(t, dir, "ann", testLine("ann")+"\n"+testLine(fmt.Sprint("other", i))+"\n", i%2 == 0)
 		now = now.Add(settle / 2)
 		s.scan(now)
+		now = now.Add(settle)
+		s.scan(now)
 	}
-	s.scan(now.Add(settle))
 	close(stop)
 	wait.Wait()
 	if got := who(s, "other999"); got != "ann" {

@@ -13,11 +13,28 @@ import (
 // A change is acted on once its file has been still for settle, because an
 // editor may empty a file before it writes it. poll finds what no event
 // tells of (network file systems, links); together they stay under a second.
+// A file that does not become still is read when its first change is latest
+// old: else whoever goes on writing keeps a key in that was taken out.
 const (
 	settle = 300 * time.Millisecond
 	poll   = 500 * time.Millisecond
-	step   = 10 * time.Millisecond // the least time between two looks
+	latest = 900 * time.Millisecond // the rest of the second is for reading
+	step   = 10 * time.Millisecond  // the least time between two looks
 )
+
+// change is what happened to a file since it was read.
+type change struct{ first, last time.Time }
+
+// still is when the file counts as still, if nothing more happens.
+func (c change) still() time.Time { return c.last.Add(settle) }
+
+// due is when the file is to be read.
+func (c change) due() time.Time {
+	if end := c.first.Add(latest); end.Before(c.still()) {
+		return end
+	}
+	return c.still()
+}
 
 // sight is what a file looks like from outside.
 type sight struct {
@@ -76,12 +93,22 @@ func (s *Store) touch(path string, now time.Time) {
 	defer s.mu.Unlock()
 	if name := filepath.Base(path); validUser(name) {
 		path = filepath.Join(s.dir, name)
-		s.seen[path], s.pending[path] = look(path), now
+		s.seen[path] = look(path)
+		s.note(path, now, now)
 	}
 }
 
-// scan looks at every file, reads those that have been still long enough
-// after a change, and says when to look again.
+// note adds a change of the file at path that was seen at now and may be as old
+// as first.
+func (f *files) note(path string, first, now time.Time) {
+	if c, ok := f.pending[path]; ok {
+		first = c.first
+	}
+	f.pending[path] = change{first, now}
+}
+
+// scan looks at every file, reads those that are due, and says when to look
+// again.
 func (s *Store) scan(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,8 +116,7 @@ func (s *Store) scan(now time.Time) time.Duration {
 	changed = s.disown(now, settle) || changed
 	for _, p := range places {
 		if s.ripe(p.path, now) {
-			delete(s.pending, p.path)
-			changed = s.load(p) || changed
+			changed = s.loadDue(p, now) || changed
 		}
 	}
 	if changed {
@@ -99,32 +125,43 @@ func (s *Store) scan(now time.Time) time.Duration {
 	return s.next(now)
 }
 
-// next says when to look again: when the first file may be still, and else to
-// poll. What is ripe now was no file any more.
+// next says when to look again: when the first file is due, and else to poll.
+// What is due now was no file any more.
 func (f *files) next(now time.Time) time.Duration {
 	wait := poll
 	if young := now.Sub(f.exposed); young < settle {
 		wait = max(settle-young, step)
 	}
-	for path, since := range f.pending {
-		if now.Sub(since) >= settle {
+	for path, c := range f.pending {
+		if !c.due().After(now) {
 			delete(f.pending, path)
 			continue
 		}
-		wait = min(wait, max(since.Add(settle).Sub(now), step))
+		wait = min(wait, max(c.due().Sub(now), step))
 	}
 	return wait
 }
 
-// ripe reports whether the file at path has changed and then been still for
-// the settling time.
+// ripe reports whether the file at path has changed and is due. A change that
+// is seen now may have come right after the look before.
 func (f *files) ripe(path string, now time.Time) bool {
 	if seen := look(path); seen != f.seen[path] {
 		f.seen[path] = seen
-		f.pending[path] = now
+		f.note(path, now.Add(-poll), now)
 	}
-	since, ok := f.pending[path]
-	return ok && now.Sub(since) >= settle
+	c, ok := f.pending[path]
+	return ok && !c.due().After(now)
+}
+
+// loadDue is load for a file that is due. One that is not still may be half
+// written: it is taken as it is, and is due again.
+func (f *files) loadDue(p place, now time.Time) (changed bool) {
+	busy := f.pending[p.path].still().After(now)
+	delete(f.pending, p.path)
+	if busy {
+		f.note(p.path, now, now)
+	}
+	return f.load(p, busy)
 }
 
 // watcher hears of changes in one folder. Its channels are nil where there
