@@ -209,6 +209,27 @@ func TestNotAllowed(t *testing.T) {
 	}
 }
 
+// A tunnel that goes just when its certificate is to be ordered, and comes back at
+// that moment, gets one.
+func TestBackWhileRefused(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	w := newWorld(t, "gw.test")
+	w.cfg.Allow = func(_ context.Context, host string) error {
+		if host != "app.gw.test" || asked.Add(1) > 1 {
+			return nil
+		}
+		if s := w.m.Ensure(host, "ann"); s.Ready || s.Err != nil {
+			t.Errorf("not on its way: %+v", s)
+		}
+		return errors.New("no tunnel")
+	}
+	m := w.start()
+	w.ready("gw.test")
+	m.Ensure("app.gw.test", "ann")
+	w.ready("app.gw.test")
+}
+
 // Visitors may ask for what they like: no handshake orders anything.
 func TestStrangers(t *testing.T) {
 	t.Parallel()

@@ -20,9 +20,10 @@ const (
 
 // want is a name whose certificate is to be had.
 type want struct {
-	user string
-	due  time.Time // when it is looked at next
-	busy bool      // is being looked at
+	user  string
+	due   time.Time // when it is looked at next
+	busy  bool      // is being looked at
+	again bool      // was asked for meanwhile
 }
 
 // want notes that name is wanted for user, and is to be looked at when due.
@@ -35,7 +36,7 @@ func (m *managed) want(name, user string, due time.Time) {
 		m.wants[name] = w
 	}
 	w.user = user
-	if !w.busy {
+	if w.again = w.busy; !w.busy {
 		w.due = due
 	}
 	m.nudge()
@@ -89,7 +90,7 @@ func (m *managed) dispatch(ctx context.Context, now time.Time) time.Duration {
 			next = earlier(next, w.due)
 		case busy < workers: // else the next to finish nudges
 			busy++
-			w.busy = true
+			w.busy, w.again = true, false
 			m.working.Add(1)
 			go m.work(ctx, name, w.user)
 		}
@@ -116,17 +117,28 @@ func earlier(a, b time.Time) time.Time {
 func (m *managed) work(ctx context.Context, name, user string) {
 	defer m.working.Done()
 	err := m.try(ctx, name, user)
-	m.mu.Lock()
-	var d *Delay
-	if errors.As(err, &d) {
-		m.wants[name].busy, m.wants[name].due = false, d.Until
-	} else {
-		delete(m.wants, name)
-	}
-	m.nudge()
-	m.mu.Unlock()
+	m.looked(name, err)
 	if ctx.Err() == nil && !errors.Is(err, errUnwanted) {
 		m.cfg.Notify(name, err)
+	}
+}
+
+// looked ends a look at name, to which err came. A tunnel that was gone and came
+// back meanwhile has been told that its certificate is on its way: one more look.
+func (m *managed) looked(name string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	defer m.nudge()
+	w := m.wants[name]
+	w.busy = false
+	var d *Delay
+	switch {
+	case errors.As(err, &d):
+		w.due = d.Until
+	case w.again && errors.Is(err, errUnwanted):
+		w.due = time.Time{}
+	default:
+		delete(m.wants, name)
 	}
 }
 
