@@ -130,7 +130,6 @@ func makeRoot(file string, key *ecdsa.PrivateKey) (*x509.Certificate, error) {
 	id := sha256.Sum256(public)
 	now := time.Now()
 	t := &x509.Certificate{
-		SerialNumber: serial(),
 		Subject:      pkix.Name{CommonName: fmt.Sprintf("adit internal CA %x", id[:4])},
 		NotBefore:    now.Add(-backdate),
 		NotAfter:     now.AddDate(rootYears, 0, 0),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -204,7 +205,7 @@ func (s *dnsSolver) follow(ctx context.Context, name string) (string, error) {
 		if target == "" {
 			return name, ctx.Err()
 		}
-		name = trimDot(target)
+		name = strings.TrimSuffix(target, ".")
 	}
 	return "", fmt.Errorf("more than %d CNAMEs behind one another", maxCNAMEs)
 }

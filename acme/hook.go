@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"github.com/libdns/libdns"
+	"github.com/miekg/dns"
 )
 
 // presentTimeout and cleanupTimeout are how long the program may take; our own
@@ -52,7 +53,7 @@ func (h hook) DeleteRecords(ctx context.Context, zone string, recs []libdns.Reco
 func (h hook) each(ctx context.Context, verb, zone string, recs []libdns.Record) error {
 	for _, rec := range recs {
 		rr := rec.RR()
-		fqdn := trimDot(libdns.AbsoluteName(rr.Name, zone)) + "."
+		fqdn := dns.Fqdn(libdns.AbsoluteName(rr.Name, zone))
 		if err := h.run(ctx, verb, fqdn, rr.Data); err != nil {
 			return err
 		}

@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"math/big"
 	"net"
 	"path/filepath"
 	"sync"
@@ -147,12 +146,11 @@ func (in *internal) keep(l *leaf) {
 // issue signs a leaf for name, a host name or an IP address.
 func (a *authority) issue(name string, key *ecdsa.PrivateKey, now time.Time) (*tls.Certificate, error) {
 	t := &x509.Certificate{
-		SerialNumber: serial(),
-		Subject:      pkix.Name{CommonName: commonName(name)},
-		NotBefore:    now.Add(-backdate),
-		NotAfter:     earlier(now.Add(leafLife), a.cert.NotAfter),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Subject:     pkix.Name{CommonName: commonName(name)},
+		NotBefore:   now.Add(-backdate),
+		NotAfter:    earlier(now.Add(leafLife), a.cert.NotAfter),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	if ip := net.ParseIP(name); ip != nil {
 		t.IPAddresses = []net.IP{ip}
@@ -177,13 +175,4 @@ func commonName(name string) string {
 		return ""
 	}
 	return name
-}
-
-// serial is a random positive number (RFC 5280 section 4.1.2.2: 20 octets at
-// most).
-func serial() *big.Int {
-	b := make([]byte, 16)
-	_, _ = rand.Read(b) // never fails, crypto/rand says
-	b[0] = b[0]&0x7f | 0x40
-	return new(big.Int).SetBytes(b)
 }

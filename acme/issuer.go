@@ -42,7 +42,7 @@ type issuer struct {
 
 	accounts sync.Mutex // one registration at a time
 
-	mu      sync.Mutex // guards closed, and orders' first Add against its Wait
+	mu      sync.Mutex // guards closed, and ongoing's first Add against its Wait
 	closed  bool
 	ongoing sync.WaitGroup
 }

@@ -3,6 +3,7 @@ package acme
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -107,10 +108,9 @@ func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		f.AddTo(enc)
 	}
 	var attrs []slog.Attr
-	for k, v := range enc.Fields {
-		attrs = append(attrs, slog.Any(k, v))
+	for _, k := range slices.Sorted(maps.Keys(enc.Fields)) {
+		attrs = append(attrs, slog.Any(k, enc.Fields[k]))
 	}
-	slices.SortFunc(attrs, func(a, b slog.Attr) int { return strings.Compare(a.Key, b.Key) })
 	c.log.LogAttrs(context.Background(), slog.LevelDebug, e.Message, attrs...)
 	return nil
 }

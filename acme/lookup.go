@@ -43,7 +43,7 @@ func serversOf(ctx context.Context, server, name string) (list []string, err err
 	}
 	for _, rr := range answer.Answer {
 		if ns, ok := rr.(*dns.NS); ok {
-			list = append(list, net.JoinHostPort(trimDot(ns.Ns), "53"))
+			list = append(list, net.JoinHostPort(strings.TrimSuffix(ns.Ns, "."), "53"))
 		}
 	}
 	if list == nil || dns.CountLabel(zone) < 2 { // a top-level domain's have heard of nothing
@@ -93,11 +93,4 @@ func ask(ctx context.Context, server, fqdn string, kind uint16) (*dns.Msg, error
 		answer, _, err = (&dns.Client{Net: "tcp", Timeout: queryTimeout / 4}).ExchangeContext(ctx, m, server)
 	}
 	return answer, err
-}
-
-func trimDot(s string) string {
-	if n := len(s); n > 0 && s[n-1] == '.' {
-		return s[:n-1]
-	}
-	return s
 }
