@@ -18,7 +18,7 @@ type keyData struct{}
 
 // authenticate answers for one key, afresh each time.
 func (g *Gateway) authenticate(meta ssh.ConnMetadata, pub ssh.PublicKey) (*ssh.Permissions, error) {
-	k, err := g.keys.Authenticate(meta.User(), pub, meta.RemoteAddr())
+	k, err := g.keys.Authenticate(pub, meta.RemoteAddr())
 	if err != nil {
 		return nil, err
 	}

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Authenticate says who key is when it comes from remote. The login name
-// chooses nothing. That the client holds the private key is the caller's to
-// verify. The error is a *Refusal.
-func (s *Store) Authenticate(_ string, key ssh.PublicKey, remote net.Addr) (*Key, error) {
+// Authenticate says who key is when it comes from remote; the login name that
+// came with it chooses nothing. That the client holds the private key is the
+// caller's to verify. The error is a *Refusal.
+func (s *Store) Authenticate(key ssh.PublicKey, remote net.Addr) (*Key, error) {
 	return s.identify("", key, remote)
 }
 

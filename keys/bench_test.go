@@ -40,11 +40,11 @@ func TestManyKeys(t *testing.T) {
 		t.Fatal(u, s.Problems())
 	}
 	for _, i := range []int{0, 1, n / 2, n - 1} {
-		if k, err := s.Authenticate("", numbered(i), home); err != nil || k.User != "ann" {
+		if k, err := s.Authenticate(numbered(i), home); err != nil || k.User != "ann" {
 			t.Error(i, k, err)
 		}
 	}
-	if _, err := s.Authenticate("", numbered(n), home); err == nil {
+	if _, err := s.Authenticate(numbered(n), home); err == nil {
 		t.Error("one too many")
 	}
 }
@@ -79,7 +79,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 	s := testStore(b, testDir(b, map[string]string{"ann": manyKeys(100_000)}))
 	k := numbered(5)
 	for b.Loop() {
-		if _, err := s.Authenticate("", k, home); err != nil {
+		if _, err := s.Authenticate(k, home); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -131,7 +131,7 @@ func tornOptions(t *testing.T, dir, text string, keys []string) map[string]strin
 	write(t, dir+"/ann", text)
 	s, said := testStore(t, dir), map[string]string{}
 	for _, name := range keys {
-		if k, err := s.Authenticate("", testKey(name), home); err != nil {
+		if k, err := s.Authenticate(testKey(name), home); err != nil {
 			said[name] = reason(err)
 		} else {
 			said[name] = "options " + k.Options.String()

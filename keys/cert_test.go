@@ -113,7 +113,7 @@ func TestCertificates(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := testDir(t, map[string]string{"ann": tt.options + " " + testLine("ca") + "\n"})
 			s := testStore(t, dir, at(noon))
-			k, err := s.Authenticate("", testCert("laptop", "ca", tt.change), home)
+			k, err := s.Authenticate(testCert("laptop", "ca", tt.change), home)
 			if tt.want != "" {
 				if err == nil || !strings.Contains(reason(err), tt.want) {
 					t.Fatalf("%v, %v, want %q", k, err, tt.want)
@@ -144,18 +144,18 @@ func TestCertificateSignature(t *testing.T) {
 	sha1 := testCert("laptop", "ca")
 	sha1.Signature = &ssh.Signature{Format: ssh.KeyAlgoRSA}
 	for _, c := range []*ssh.Certificate{forged, altered, sha1} {
-		if _, err := s.Authenticate("ann", c, home); err == nil {
+		if _, err := s.Authenticate(c, home); err == nil {
 			t.Errorf("%v was let in", c)
 		}
 	}
-	if _, err := s.Authenticate("ann", testCert("laptop", "mallory"), home); reason(err) != "is not registered here" {
+	if _, err := s.Authenticate(testCert("laptop", "mallory"), home); reason(err) != "is not registered here" {
 		t.Error(err)
 	}
 }
 
 func TestAuthorityIsNoLoginKey(t *testing.T) {
 	s := testStore(t, testDir(t, map[string]string{"ann": "cert-authority " + testLine("ca")}))
-	_, err := s.Authenticate("ann", testKey("ca"), home)
+	_, err := s.Authenticate(testKey("ca"), home)
 	if !strings.Contains(reason(err), "certificate authority") {
 		t.Error(err)
 	}
@@ -168,7 +168,7 @@ func TestCertificateNarrows(t *testing.T) {
 		c.Extensions = map[string]string{"permit-pty": "", "no-touch-required": ""}
 		c.ValidBefore = uint64(noon.Unix()) + 3600
 	})
-	k, err := s.Authenticate("", c, home)
+	k, err := s.Authenticate(c, home)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,16 +191,16 @@ func TestAuthorityOfSeveralUsers(t *testing.T) {
 		t.Errorf("problem: %+v", p)
 	}
 	for _, user := range []string{"ann", "bob"} {
-		k, err := s.Authenticate("eve", testCert("laptop", "ca", principals(user, "eve")), home)
+		k, err := s.Authenticate(testCert("laptop", "ca", principals(user, "eve")), home)
 		if err != nil || k.User != user {
 			t.Errorf("%s: %v, %v", user, k, err)
 		}
 	}
-	_, err := s.Authenticate("ann", testCert("laptop", "ca", principals("ann", "bob")), home)
+	_, err := s.Authenticate(testCert("laptop", "ca", principals("ann", "bob")), home)
 	if !strings.Contains(reason(err), "more than one user") {
 		t.Error(err)
 	}
-	_, err = s.Authenticate("ann", testCert("laptop", "ca", principals("eve")), home)
+	_, err = s.Authenticate(testCert("laptop", "ca", principals("eve")), home)
 	if !strings.Contains(reason(err), "does not name the user") {
 		t.Error(err)
 	}
@@ -212,7 +212,7 @@ func TestCheckCertificate(t *testing.T) {
 	dir := testDir(t, map[string]string{"ann": "cert-authority " + testLine("ca")})
 	now := noon
 	s := testStore(t, dir, func(c *Config) { c.Now = func() time.Time { return now } })
-	k, err := s.Authenticate("", testCert("laptop", "ca", func(c *ssh.Certificate) {
+	k, err := s.Authenticate(testCert("laptop", "ca", func(c *ssh.Certificate) {
 		c.ValidBefore = uint64(noon.Unix()) + 60
 	}), home)
 	if err != nil {
@@ -263,7 +263,7 @@ func TestRemoteAddresses(t *testing.T) {
 		{nil, false},
 	}
 	for _, tt := range tests {
-		if _, err := s.Authenticate("", testKey("ann"), tt.remote); (err == nil) != tt.ok {
+		if _, err := s.Authenticate(testKey("ann"), tt.remote); (err == nil) != tt.ok {
 			t.Errorf("%v: %v", tt.remote, err)
 		}
 	}
@@ -284,7 +284,7 @@ func FuzzCertificate(f *testing.F) {
 		if err != nil {
 			return
 		}
-		k, err := s.Authenticate("", key, home)
+		k, err := s.Authenticate(key, home)
 		if err != nil {
 			if r := reason(err); strings.ContainsFunc(r, func(r rune) bool { return r < ' ' || r > '~' }) {
 				t.Fatalf("raw text in %q", r)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -233,17 +234,15 @@ func errorText(err error) string {
 // ordered is the sources in the order in which their lines count: the folder
 // by name, then the files outside.
 func (f *files) ordered() []*source {
-	list := make([]*source, 0, len(f.sources))
-	for _, src := range f.sources {
-		list = append(list, src)
-	}
-	slices.SortFunc(list, func(a, b *source) int {
-		if a.public != b.public {
-			return map[bool]int{false: -1, true: 1}[a.public]
+	return slices.SortedFunc(maps.Values(f.sources), func(a, b *source) int {
+		switch {
+		case a.public == b.public:
+			return strings.Compare(a.path, b.path)
+		case b.public:
+			return -1
 		}
-		return strings.Compare(a.path, b.path)
+		return 1
 	})
-	return list
 }
 
 // general is what is wrong with the folder.

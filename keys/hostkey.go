@@ -14,7 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// hostKey is the key that must be there; others are hostKey_*.
+// hostKey is the key that must be there; others are host_key_*.
 const hostKey = "host_key"
 
 // LoadHostKeys reads host_key and then host_key_* of the state folder, by

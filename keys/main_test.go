@@ -91,7 +91,7 @@ var home = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4711}
 
 // who is the user that name's key belongs to, or the reason for none.
 func who(s *Store, name string) string {
-	k, err := s.Authenticate("", testKey(name), home)
+	k, err := s.Authenticate(testKey(name), home)
 	if err != nil {
 		return reason(err)
 	}

@@ -1,7 +1,9 @@
 package keys
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -113,13 +115,7 @@ func (h *holding) problem(d digest) Problem {
 }
 
 func compareProblems(a, b Problem) int {
-	if c := strings.Compare(a.File, b.File); c != 0 {
-		return c
-	}
-	if a.Line != b.Line {
-		return a.Line - b.Line
-	}
-	return strings.Compare(a.Message, b.Message)
+	return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, strings.Compare(a.Message, b.Message))
 }
 
 // users counts each user's distinct usable keys at now.
@@ -138,10 +134,9 @@ func (s *set) users(now time.Time) []User {
 		}
 	}
 	users := make([]User, 0, len(count))
-	for name, n := range count {
-		users = append(users, User{Name: name, Keys: n})
+	for _, name := range slices.Sorted(maps.Keys(count)) {
+		users = append(users, User{Name: name, Keys: count[name]})
 	}
-	slices.SortFunc(users, func(a, b User) int { return strings.Compare(a.Name, b.Name) })
 	return users
 }
 

@@ -437,7 +437,7 @@ func askOpen(t *testing.T, c *ssh.Client, probe string) bool {
 // askStore tries the same here.
 func (d *daemon) askStore(t *testing.T, e exam, ip string) verdict {
 	t.Helper()
-	k, err := d.store.Authenticate(d.user, e.key.PublicKey(), &net.TCPAddr{IP: net.ParseIP(ip)})
+	k, err := d.store.Authenticate(e.key.PublicKey(), &net.TCPAddr{IP: net.ParseIP(ip)})
 	if err != nil {
 		t.Log("here:", reason(err))
 		return refused

@@ -22,7 +22,7 @@ func TestAuthenticate(t *testing.T) {
 		"ann": "# Ann\n\n" + testLine("ann") + "\r\n" + `restrict,max-tunnels@adit="3" ` + testLine("ann2"),
 	})
 	s := testStore(t, dir)
-	k, err := s.Authenticate("root", testKey("ann"), home)
+	k, err := s.Authenticate(testKey("ann"), home)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,12 +33,12 @@ func TestAuthenticate(t *testing.T) {
 	if !k.Options.PortForwarding || !k.Options.PTY {
 		t.Errorf("%+v", k.Options)
 	}
-	k, err = s.Authenticate("root", testKey("ann2"), home)
+	k, err = s.Authenticate(testKey("ann2"), home)
 	if err != nil || k.Options.PortForwarding || k.Options.MaxTunnels != 3 || k.Source != dir+"/ann:4" {
 		t.Errorf("%+v, %v", k, err)
 	}
 	var r *Refusal
-	if _, err := s.Authenticate("ann", testKey("eve"), home); !errors.As(err, &r) || !r.Unknown {
+	if _, err := s.Authenticate(testKey("eve"), home); !errors.As(err, &r) || !r.Unknown {
 		t.Fatal(err)
 	} else if r.Fingerprint != ssh.FingerprintSHA256(testKey("eve")) || r.Reason != "is not registered here" {
 		t.Errorf("%+v", r)
@@ -56,7 +56,7 @@ func TestSameKeyTwice(t *testing.T) {
 		`command="ls" ` + testLine("ann2"),
 		`from="10.0.0.1" ` + testLine("ann2"),
 	}, "\n")}))
-	k, err := s.Authenticate("", testKey("ann"), home)
+	k, err := s.Authenticate(testKey("ann"), home)
 	if err != nil || k.Options.PTY || !strings.HasSuffix(k.Source, "/ann:4") {
 		t.Errorf("%+v, %v", k, err)
 	}
@@ -72,7 +72,7 @@ func TestExpiry(t *testing.T) {
 	now := noon
 	s := testStore(t, testDir(t, map[string]string{"ann": `expiry-time="20260601120000Z" ` + testLine("ann")}),
 		func(c *Config) { c.Now = func() time.Time { return now } })
-	k, err := s.Authenticate("", testKey("ann"), home)
+	k, err := s.Authenticate(testKey("ann"), home)
 	if err != nil || !k.Expires.Equal(noon.Add(time.Second)) {
 		t.Fatal(k, err)
 	}
@@ -197,7 +197,7 @@ func TestRefusedLineClaimsNothing(t *testing.T) {
 func TestCheckKeepsTheUser(t *testing.T) {
 	dir := testDir(t, map[string]string{"ann": testLine("k")})
 	s := testStore(t, dir)
-	k, err := s.Authenticate("", testKey("k"), home)
+	k, err := s.Authenticate(testKey("k"), home)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -569,7 +569,7 @@ func TestFolderBeforeFiles(t *testing.T) {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
 	}
-	if k, err := s.Authenticate("", testKey("k2"), home); err != nil || k.Options.PTY {
+	if k, err := s.Authenticate(testKey("k2"), home); err != nil || k.Options.PTY {
 		t.Errorf("k2: %+v, %v; want its folder's no-pty", k, err)
 	}
 	if p := s.Problems(); len(p) > 0 {
