@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -83,7 +84,7 @@ type peeker struct {
 func (p *peeker) peek(limit time.Duration) (Hello, error) {
 	p.SetReadDeadline(time.Now().Add(limit))
 	switch err := p.want(1); {
-	case isTimeout(err):
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return Hello{Protocol: Silent}, nil
 	case err != nil:
 		return Hello{}, err
@@ -94,11 +95,6 @@ func (p *peeker) peek(limit time.Duration) (Hello, error) {
 		return Hello{Protocol: proto}, err
 	}
 	return p.hello()
-}
-
-func isTimeout(err error) bool {
-	t, ok := errors.AsType[net.Error](err)
-	return ok && t.Timeout()
 }
 
 // want reads until n bytes are there.

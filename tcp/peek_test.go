@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,6 +152,21 @@ func TestPeekErrors(t *testing.T) {
 		if c != nil || !errors.Is(err, test.err) {
 			t.Errorf("%s: %v, %v", name, c, err)
 		}
+	}
+}
+
+// dead is a connection whose other end the kernel has given up.
+type dead struct{ net.Conn }
+
+func (dead) Read([]byte) (int, error) {
+	return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ETIMEDOUT)}
+}
+
+// TestPeekDead: nobody is there to be silent.
+func TestPeekDead(t *testing.T) {
+	_, server := tcpPair(t)
+	if c, h, err := Peek(dead{server}, time.Second); !errors.Is(err, syscall.ETIMEDOUT) {
+		t.Errorf("%v, %+v, %v", c, h, err)
 	}
 }
 
