@@ -1,6 +1,7 @@
 package vhost
 
 import (
+	"net/http"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -194,7 +195,7 @@ func dateLine(now time.Time) string {
 	if d := lastDate.Load(); d != nil && d.second == now.Unix() {
 		return d.line
 	}
-	d := &datedLine{now.Unix(), "Date: " + now.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT") + "\r\n"}
+	d := &datedLine{now.Unix(), "Date: " + now.UTC().Format(http.TimeFormat) + "\r\n"}
 	lastDate.Store(d)
 	return d.line
 }

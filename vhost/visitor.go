@@ -278,13 +278,8 @@ func (v *visitor) linger() {
 		return
 	}
 	v.conn.SetReadDeadline(time.Now().Add(lingerTime))
-	buf := getSmall()
-	defer putBuffer(buf)
-	io.CopyBuffer(io.Discard, onlyReader{io.LimitReader(v.conn, lingerSize)}, buf)
+	io.CopyN(io.Discard, v.conn, lingerSize)
 }
-
-// onlyReader hides every method but Read, so that the buffer given is used.
-type onlyReader struct{ io.Reader }
 
 // write sends p, as long as the visitor goes on taking it.
 func (v *visitor) write(p []byte) error {
