@@ -29,7 +29,7 @@ type files struct {
 	stop context.CancelFunc
 	done chan struct{}
 
-	pairs map[string]*pair // by NAME; run's own, and start's before it
+	pairs map[string]*pair // by NAME; watch's own, and start's before it
 	seen  string           // what the last look saw
 	acted string           // what was last acted on
 }
