@@ -68,28 +68,34 @@ func (s *store) Store(ctx context.Context, key string, value []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.disk.Store(ctx, key, value); err != nil {
-		if s.err == nil {
-			s.log.Error("certificates: kept in memory only, the disk does not take them", "err", err)
-		}
-		s.held[key], s.err = slices.Clone(value), err
-		return nil
-	}
-	delete(s.held, key)
+	s.write(ctx, key, value)
 	return nil
+}
+
+// write stores on disk, else in memory. s.mu is held.
+func (s *store) write(ctx context.Context, key string, value []byte) {
+	err := s.disk.Store(ctx, key, value)
+	if err == nil {
+		delete(s.held, key)
+		return
+	}
+	if s.err == nil {
+		s.log.Error("certificates: kept in memory only, the disk does not take them", "err", err)
+	}
+	s.held[key], s.err = slices.Clone(value), err
 }
 
 // flush tries to put on disk what is held in memory, and gives why it could
 // not.
 func (s *store) flush(ctx context.Context) error {
-	s.mu.Lock()
-	held := maps.Clone(s.held)
-	s.mu.Unlock()
-	for key, value := range held {
-		_ = s.Store(ctx, key, value)
+	if s.before != nil && s.unsaved() > 0 {
+		s.before()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for key, value := range s.held { // what is held now: it may have been renewed
+		s.write(ctx, key, value)
+	}
 	if len(s.held) > 0 {
 		return s.err
 	}

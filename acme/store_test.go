@@ -165,3 +165,29 @@ func TestStoreSweeps(t *testing.T) {
 		t.Error("what was whole is gone")
 	}
 }
+
+// What is stored while the disk is tried again is not overwritten by what was held
+// before.
+func TestStoredWhileFlushed(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	log, _ := logger(t)
+	s := newStore(t.TempDir(), log)
+	disk := &fullDisk{Storage: s.disk}
+	s.disk = disk
+	store := func(value string) {
+		if err := s.Store(ctx, "a/b", []byte(value)); err != nil {
+			t.Error(err)
+		}
+	}
+	disk.full.Store(true)
+	store("old")
+	disk.full.Store(false)
+	s.before = func() { s.before = nil; store("new") }
+	if err := s.flush(ctx); err != nil {
+		t.Error(err)
+	}
+	if b, err := s.Load(ctx, "a/b"); err != nil || string(b) != "new" {
+		t.Errorf("%q %v", b, err)
+	}
+}
