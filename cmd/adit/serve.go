@@ -25,15 +25,10 @@ func (serveCmd) Run(p *program, c *call) error {
 	}
 	limitMemory()
 	coarseTimers()
-	s := &server{program: p, call: c, out: newLogBuffer(p.stderr), signals: make(chan os.Signal, 4), processors: newProcessors()}
+	s := &server{program: p, call: c, out: newLogBuffer(p.stderr), processors: newProcessors()}
 	defer s.out.close()
 	cfg.Logger, cfg.BeforeWrite = s.logger(), s.processors.all
-	// Before New, so that a signal in between is not lost.
-	signal.Notify(s.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(s.signals)
-	// Whoever read the log may be gone; caught, that is an error of the write,
-	// which stops nothing.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	s.catch() // before New, so that a signal in between is not lost
 	if s.gateway, err = gateway.New(cfg); err != nil {
 		return err
 	}
@@ -49,9 +44,23 @@ type server struct {
 	out     *logBuffer // the start block and the log
 	level   slog.LevelVar
 	log     *slog.Logger
-	signals chan os.Signal
+	ends    chan os.Signal // SIGINT and SIGTERM
+	hangups chan os.Signal // SIGHUP
 
 	processors *processors
+}
+
+// catch has signals sent to s. Notify drops what a channel has no room for: so
+// reloads, of which one that waits stands for all, have a channel of their own.
+// It is for good, not stopped: a signal at the very end would end the process
+// with a status of its own.
+func (s *server) catch() {
+	s.ends, s.hangups = make(chan os.Signal, 2), make(chan os.Signal, 1)
+	signal.Notify(s.ends, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(s.hangups, syscall.SIGHUP)
+	// Whoever read the log may be gone; caught, that is an error of the write,
+	// which stops nothing.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 }
 
 // logger makes the log on stderr, for the gateway and for libraries that log
@@ -105,17 +114,15 @@ func (s *server) serve() error {
 		select {
 		case err := <-done:
 			return err
-		case got := <-s.signals:
-			switch {
-			case got == syscall.SIGHUP:
-				s.reload()
-			case ctx.Err() != nil:
+		case <-s.hangups:
+			s.reload()
+		case got := <-s.ends:
+			if ctx.Err() != nil {
 				return fmt.Errorf("%s again: stopped at once", got)
-			default:
-				s.takeTwins()
-				s.log.Info("told to stop", "signal", got.String())
-				stop()
 			}
+			s.takeTwins()
+			s.log.Info("told to stop", "signal", got.String())
+			stop()
 		}
 	}
 }
@@ -127,7 +134,7 @@ func (s *server) takeTwins() {
 	over := time.After(2 * time.Millisecond)
 	for {
 		select {
-		case <-s.signals:
+		case <-s.ends:
 		case <-over:
 			return
 		}
