@@ -83,8 +83,13 @@ func (s *server) handler(to io.Writer) slog.Handler {
 }
 
 // noteLeftOut writes the line that stands for those that the log lacks.
-func (s *server) noteLeftOut(to io.Writer, left int) {
-	slog.New(s.handler(to)).Error("log: lines were left out, it is read too slowly", "lines", left)
+func (s *server) noteLeftOut(to io.Writer, left int, why error) {
+	log := slog.New(s.handler(to))
+	if why != nil {
+		log.Error("log: lines were left out, they could not be written", "lines", left, "err", why)
+		return
+	}
+	log.Error("log: lines were left out, it is read too slowly", "lines", left)
 }
 
 // setLevel gives the log the level that is set. The value was checked when it
