@@ -154,7 +154,8 @@ func (s *server) runGateway(ctx context.Context, done chan<- error) {
 
 // reload is SIGHUP: the configuration is read again, and if it is good the
 // keys too. The log says which settings cannot change without a restart and
-// wait for one.
+// wait for one. Of the users' files each counts for itself, here as whenever one
+// changes: one that cannot be read holds up neither the others nor the settings.
 func (s *server) reload() {
 	fresh, err := s.change()
 	if err != nil {
@@ -164,12 +165,12 @@ func (s *server) reload() {
 	waiting := changedSettings(s.call, fresh)
 	s.LogLevel = fresh.LogLevel
 	s.setLevel()
-	if err := s.gateway.Reload(); err != nil {
-		s.log.Error("reload: keys", "err", err)
-		return
-	}
 	if len(waiting) > 0 {
 		s.log.Warn("reload: some settings wait for a restart", "settings", waiting)
+	}
+	if err := s.gateway.Reload(); err != nil {
+		s.log.Error("reload: not all users' files can be read; the settings are in force", "err", err)
+		return
 	}
 	s.log.Info("reloaded")
 }
