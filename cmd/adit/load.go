@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,17 +133,18 @@ func readConfigFile(flags map[string]*kong.Flag, name string) ([]given, error) {
 // parseConfigFile takes one YAML document, a mapping of flags to values, with
 // nothing in it that would go unnoticed.
 func parseConfigFile(flags map[string]*kong.Flag, name string, data []byte) ([]given, error) {
-	decoder := yaml.NewDecoder(strings.NewReader(string(data)))
+	in := &lineReader{data}
+	decoder := yaml.NewDecoder(in)
 	var doc, second yaml.Node
 	if err := decoder.Decode(&doc); errors.Is(err, io.EOF) {
 		return nil, nil
 	} else if err != nil {
-		return nil, syntaxError(name, err)
+		return nil, syntaxError(name, in.given(data), err)
 	}
 	if err := decoder.Decode(&second); err == nil {
 		return nil, fmt.Errorf("%s:%d: a second document; only one is read", name, second.Line)
 	} else if !errors.Is(err, io.EOF) {
-		return nil, syntaxError(name, err)
+		return nil, syntaxError(name, in.given(data), err)
 	}
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
@@ -154,17 +154,6 @@ func parseConfigFile(flags map[string]*kong.Flag, name string, data []byte) ([]g
 		return nil, fmt.Errorf("%s:%d: wants lines of KEY: VALUE", name, root.Line)
 	}
 	return readMapping(flags, name, root)
-}
-
-// yamlLine is where the YAML parser says its line.
-var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
-
-// syntaxError puts the parser's line where an editor looks for it.
-func syntaxError(name string, err error) error {
-	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%s:%s: not YAML: %s", name, m[1], strings.TrimPrefix(err.Error(), m[0]))
-	}
-	return fmt.Errorf("%s: not YAML: %w", name, err)
 }
 
 // readMapping reads the keys, each of which must be known and stand once.
@@ -231,10 +220,11 @@ func scalars(node *yaml.Node) (string, error) {
 	return strings.Join(texts, ","), nil
 }
 
-// scalar is one value as it is written. Only text and whole numbers are
-// values: YAML's other kinds (true, 1.5, a date) are never meant here.
+// scalar is one value as it is written. Only text and numbers are values, and
+// which numbers each setting says itself: YAML's other kinds (true, a date) are
+// never meant here.
 func scalar(node *yaml.Node) (string, error) {
-	tags := []string{"!!str", "!!int"}
+	tags := []string{"!!str", "!!int", "!!float"}
 	if node.Kind != yaml.ScalarNode || !slices.Contains(tags, node.ShortTag()) {
 		return "", fmt.Errorf("wants text or a number, not %s", kindOf(node))
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -56,7 +57,10 @@ func TestFileRefused(t *testing.T) {
 		{"mapping", "ssh: {port: 22}\n", "adit.yaml:1: ssh: wants text or a number, not a mapping"},
 		{"list of lists", "http: [[\":80\"]]\n", "not a list"},
 		{"truth", "domain: true\n", `adit.yaml:1: domain: wants text or a number, not "true"`},
-		{"fraction", "max-names: 1.5\n", "adit.yaml:1: max-names: wants"},
+		{"fraction", "max-names: 1.5\n", `adit.yaml:1: max-names: "1.5" is no number from 1`},
+		{"fraction of a time", "park: 1.5\n", `adit.yaml:1: park: "1.5" is no time`},
+		{"huge number", "max-names: 12345678901234567890\n", `adit.yaml:1: max-names: "12345678901234567890" is no number from 1`},
+		{"date", "domain: 2026-01-02\n", `adit.yaml:1: domain: wants text or a number, not "2026-01-02"`},
 		{"hexadecimal", "max-names: 0x10\n", `adit.yaml:1: max-names: "0x10" is no number`},
 		{"network", "ssh: off\ntrusted-proxies: [10.0.0.0/8, 10.0.0.1/8]\n", `adit.yaml:2: trusted-proxies: "10.0.0.1/8" has bits behind its prefix; wants 10.0.0.0/8 or 10.0.0.1`},
 		{"no URL", "ssh: off\nacme-ca: letsencrypt\n", `adit.yaml:2: acme-ca: "letsencrypt" is no URL`},
@@ -65,7 +69,6 @@ func TestFileRefused(t *testing.T) {
 		{"empty", `domain: ""`, "adit.yaml:1: domain: "},
 		{"alias", "ssh: &a :22\nhttp: *a\n", "adit.yaml:2: http: wants text or a number, not an alias"},
 		{"merge", "<<: {ssh: \":22\"}\n", "adit.yaml:1: <<: is not a setting"},
-		{"not YAML", "ssh: :22\n\tx\n", "adit.yaml:"},
 		{"not a mapping", "- ssh\n", "adit.yaml:1: wants lines of KEY: VALUE"},
 		{"two documents", "ssh: :22\n---\nhttp: :80\n", "a second document"},
 		{"names itself", "config: other.yaml\n", "adit.yaml:1: config: a file cannot name another"},
@@ -77,6 +80,41 @@ func TestFileRefused(t *testing.T) {
 			_, err := parseWith(t, tt.file, nil, "--domain", "flag.test")
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestFileSyntax: what is no YAML is told with its line, whatever the library
+// makes of it.
+func TestFileSyntax(t *testing.T) {
+	tests := []struct {
+		name, file string
+		line       int
+	}{
+		{"tab", "\tssh: :22\n", 1},
+		{"tab below", "ssh: :22\n\tx\n", 2},
+		{"tab far below", "drain: 5s\npark: 5s\n\tmax-names: 3", 3},
+		{"tab above the rest", "drain: 5s\n\tpark: 5s\nmax-names: 3\nmax-ports: 3\n", 2},
+		{"never closed", "drain: 5s\npark: {a", 2},
+		{"never closed, with more below", "drain: 5s\nssh: [\n  :22\nhttp: :80\n", 2},
+		{"quotation never closed", "drain: 5s\nssh: \":22\nhttp: :80\npark: 1s\n", 2},
+		{"unknown alias", "ssh: *x\n", 1},
+		{"unknown alias below", "# a\n\nssh: *x\nhttp: :80\n", 3},
+		{"two values in a line", "drain: 5s\nssh: http: :80\npark: 1s\n", 2},
+		{"indented", "ssh: :22\n  http: :80\n", 2},
+		{"NUL", "ssh: :22\nhttp: \x00\npark: 1s\n", 2},
+		{"no UTF-8", "ssh: :22\n# \xff\npark: 1s\n", 2},
+		{"cut off UTF-8", "ssh: :22\n# \xe2\x82", 2},
+		{"second document", "ssh: :22\n---\nhttp: [\n", 3},
+		{"far down", strings.Repeat("# nothing\n", 5000) + "ssh: *x\n" + strings.Repeat("# nothing\n", 50), 5001},
+		{"a long list", "ssh: [\n" + strings.Repeat(" x,\n", 1000), 1001},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := parseWith(t, tt.file, nil)
+			if want := fmt.Sprintf("adit.yaml:%d: not YAML: ", tt.line); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %q", err, want)
 			}
 		})
 	}
