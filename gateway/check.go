@@ -49,6 +49,9 @@ func Check(ctx context.Context, cfg Config, w io.Writer) bool {
 		return false
 	}
 	c.ok("configuration", "valid")
+	for _, i := range s.idle {
+		c.warn("configuration", fmt.Sprintf("%s has no effect: %s", i.flag, i.why))
+	}
 	if c.dir = s.State; c.dir == "" {
 		if c.dir, err = DefaultState(!s.local); err != nil {
 			c.fail("state folder", err.Error())

@@ -116,6 +116,7 @@ func (g *Gateway) open() (err error) {
 		return err
 	}
 	g.build()
+	g.advise()
 	return nil
 }
 

@@ -28,7 +28,12 @@ type settings struct {
 	tcpHosts []string
 	ports    tcp.Range
 	redirect bool
+	idle     []idleSetting
 }
+
+// idleSetting is one that was set and has no effect beside the others. That is
+// no mistake: a file may be shared between presets.
+type idleSetting struct{ flag, why string }
 
 // preset is what the two ways of running differ in (README, "Production").
 type preset struct{ ssh, http, https, tcpHost, tls, redirect string }
@@ -75,6 +80,7 @@ func resolve(cfg Config) (*settings, error) {
 		errs = append(errs, fmt.Errorf("--domain: %w", err))
 	}
 	s.redirect = s.Redirect == "on" && len(s.https) > 0
+	s.idle = s.withoutEffect(cfg)
 	s.live.Store(&s.Config)
 	return s, errors.Join(errs...)
 }
@@ -126,6 +132,47 @@ func (s *settings) checkTLS() error {
 	refuse(s.ACME.DNS != "rfc2136" && s.ACME.DNSServer+s.ACME.DNSKey != "", "--dns-server and --dns-key: are for --dns rfc2136 only")
 	refuse(s.ACME.DNS != "exec" && s.ACME.DNSExec != "", "--dns-exec: is for --dns exec only")
 	return errors.Join(errs...)
+}
+
+// withoutEffect names what of set, the settings as they were given, has no effect
+// beside those that are in force.
+func (s *settings) withoutEffect(set Config) (idle []idleSetting) {
+	where := func(given bool, flag, why string) {
+		if given {
+			idle = append(idle, idleSetting{"--" + flag, why})
+		}
+	}
+	why := "--tls is " + s.TLS
+	if len(s.https) == 0 {
+		why = "HTTPS is off"
+		where(set.TLS != "" && set.TLS != "off", "tls", why)
+		where(set.Redirect == "on", "redirect", why)
+		where(set.HTTP3 == "on", "http3", why)
+		where(set.PublicHTTPS != 0, "public-https", why)
+		where(set.CertDir != "", "cert-dir", why)
+	}
+	for _, flag := range set.ACME.given() {
+		where(s.TLS != "acme", flag, why)
+	}
+	where(set.TCPHost != "" && s.ports.Len() == 0, "tcp-host", "--tcp-ports is off")
+	where(set.MaxPorts != 0 && s.ports.Len() == 0, "max-ports", "--tcp-ports is off")
+	return idle
+}
+
+// given names the settings that are not empty.
+func (a ACME) given() (flags []string) {
+	for _, f := range []struct{ flag, value string }{
+		{"acme-email", a.Email}, {"acme-ca", a.CA}, {"acme-ca-root", a.CARoot}, {"acme-eab", a.EAB},
+		{"dns", a.DNS}, {"dns-server", a.DNSServer}, {"dns-key", a.DNSKey}, {"dns-exec", a.DNSExec},
+	} {
+		if f.value != "" {
+			flags = append(flags, f.flag)
+		}
+	}
+	if a.NamesPerDay != 0 {
+		flags = append(flags, "acme-names-per-day")
+	}
+	return flags
 }
 
 func (s *settings) defaults(p preset) {
