@@ -21,3 +21,12 @@ func mayWrite(dir string) error {
 		dir = filepath.Dir(dir)
 	}
 }
+
+// ownerOf is the account that a file belongs to.
+func ownerOf(info fs.FileInfo) (uid int, ok bool) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(st.Uid), true
+}

@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 )
@@ -68,5 +69,43 @@ func TestAdviceSettings(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in:\n%s", want, out.String())
 		}
+	}
+}
+
+// TestAdviceRoot: root in another's state folder is told so, also by check
+// unless the gateway runs, and root on its own where it opens ports to all.
+func TestAdviceRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only for root")
+	}
+	public := func(c *Config) { c.Domain = "gw.test" }
+	give := func(c *Config) {
+		if err := os.Chown(c.State, 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if log := startLog(t); strings.Contains(log, "root:") {
+		t.Errorf("local: %s", log)
+	}
+	if log := startLog(t, public); !strings.Contains(log, "root: adit need not be") {
+		t.Errorf("public: %s", log)
+	}
+	if log := startLog(t, public, give); strings.Count(log, "root:") != 1 || !strings.Contains(log, "owner=12345") {
+		t.Errorf("another's: %s", log)
+	}
+	cfg := config(newState(t))
+	give(&cfg)
+	checked := func() string {
+		var out strings.Builder
+		Check(t.Context(), cfg, &out)
+		return out.String()
+	}
+	const want = " belongs to 12345, who cannot read what root makes in it. Run serve as that account"
+	if out := checked(); !strings.Contains(out, "warn  state folder: "+cfg.State+want) {
+		t.Error(out)
+	}
+	start(t, cfg.State)
+	if out := checked(); strings.Contains(out, want) {
+		t.Error(out)
 	}
 }

@@ -107,7 +107,16 @@ func (c *check) stateFolder() {
 		c.ok("state folder", c.dir)
 	}
 	c.database()
+	c.owner()
 	c.secrets()
+}
+
+// owner looks at whose the folder is, unless a gateway runs on it, as what
+// account it may be.
+func (c *check) owner() {
+	if name, foreign := foreignOwner(c.dir); foreign && !c.running {
+		c.warn("state folder", fmt.Sprintf("%s belongs to %s, who cannot read what root makes in it. Run serve as that account, for instance with: runuser -u %s -- adit serve", c.dir, name, name))
+	}
 }
 
 // database finds out whether a gateway runs, and whether the file is ours to

@@ -116,7 +116,7 @@ func (g *Gateway) open() (err error) {
 		return err
 	}
 	g.build()
-	g.advise()
+	g.advise(dir)
 	return nil
 }
 
