@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"os/signal"
 	"syscall"
 
@@ -20,8 +22,26 @@ func (checkCmd) Run(p *program, c *call) error {
 	if err != nil {
 		return err
 	}
-	if !gateway.Check(ctx, cfg, p.stdout) {
+	out := &errorKeeper{to: p.stdout}
+	good := gateway.Check(ctx, cfg, out)
+	if out.err != nil {
+		return fmt.Errorf("check: not all could be said: %w", out.err)
+	}
+	if !good {
 		return errSilent
 	}
 	return nil
+}
+
+// errorKeeper keeps the first error of its writes, after which it writes no more.
+type errorKeeper struct {
+	to  io.Writer
+	err error
+}
+
+func (k *errorKeeper) Write(p []byte) (n int, err error) {
+	if k.err == nil {
+		n, k.err = k.to.Write(p)
+	}
+	return n, k.err
 }
