@@ -21,7 +21,7 @@ func (g *Gateway) advise(dir string) {
 	case foreign:
 		g.log.Warn("root: the state folder belongs to another account, which cannot read what root makes in it; run adit as that account", "folder", dir, "owner", owner)
 	case os.Geteuid() == 0 && !g.cfg.local:
-		g.log.Warn("root: adit need not be; the systemd unit of docs/operators.md shows how it has ports below 1024 all the same")
+		g.log.Info("root: adit need not be; the systemd unit of docs/operators.md shows how it has ports below 1024 all the same")
 	}
 }
 
