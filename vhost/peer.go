@@ -37,7 +37,7 @@ func newPeer(r *Router, visitor net.Addr, secure bool) *peer {
 	if u, ok := visitor.(*net.UDPAddr); ok {
 		visitor = net.TCPAddrFromAddrPort(u.AddrPort())
 	}
-	p := &peer{r: r, from: Request{TLS: secure || r.Proto == "https", Visitor: visitor}}
+	p := &peer{r: r, quiet: time.Now(), from: Request{TLS: secure || r.Proto == "https", Visitor: visitor}}
 	p.client, p.proxy = clientLines(&p.from), r.proxyAt(p.from)
 	return p
 }
@@ -137,6 +137,16 @@ func (p *peer) overdue(limit time.Duration) bool {
 		p.leaves, p.quiet = true, time.Now()
 	}
 	return p.active == 0 && time.Since(p.quiet) >= limit
+}
+
+// restsFor is for how long no stream has been active.
+func (p *peer) restsFor() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.active > 0 {
+		return 0
+	}
+	return time.Since(p.quiet)
 }
 
 // withPeer is the context of p's streams.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -28,7 +29,8 @@ func quicConfig() *quic.Config {
 // gone. It closes pc. cfg needs certificates only: TLS 1.3 and "h3" are set.
 func (r *Router) ServeQUIC(pc net.PacketConn, cfg *tls.Config) error {
 	defer pc.Close()
-	transport := &quic.Transport{Conn: pc}
+	r.arrivals.open(r.MaxQUIC)
+	transport := &quic.Transport{Conn: pc, VerifySourceAddress: r.arrivals.crowded, ConnContext: r.arrivals.arrive}
 	defer transport.Close()
 	ln, err := transport.Listen(http3.ConfigureTLSConfig(cfg), quicConfig())
 	if err != nil {
@@ -63,27 +65,81 @@ func (r *Router) acceptQUIC(ln *quic.Listener) error {
 // quicVisitor is one QUIC connection.
 type quicVisitor struct {
 	*peer
-	conn   *quic.Conn
-	server http3.Server // of this connection only
-	once   sync.Once
-	going  sync.WaitGroup // the goroutine that says GOAWAY
-	ctx    context.Context
-	cancel context.CancelFunc
+	conn  *quic.Conn
+	going sync.WaitGroup // the goroutines of its streams
 }
 
 // runQUIC serves one connection until it ends, with all of its streams.
 func (r *Router) runQUIC(conn *quic.Conn) {
+	arrived(conn)
 	v := &quicVisitor{peer: newPeer(r, conn.RemoteAddr(), true), conn: conn}
-	v.ctx, v.cancel = context.WithCancel(context.Background())
-	v.server = http3.Server{Handler: v.peer, MaxHeaderBytes: longestList, IdleTimeout: idleLimit}
-	defer v.cancel()
 	if !r.welcome(v) {
 		conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), "")
 		return
 	}
 	defer r.leave(v)
 	defer v.finish()
-	v.server.ServeQUICConn(conn)
+	v.serve()
+}
+
+// serve takes the streams as they come, until the connection ends or has had no
+// request for too long. The server of http3 would do it too, but sets no limit
+// to how long a head takes, and its timer keeps a connection in memory for two
+// minutes after its end.
+func (v *quicVisitor) serve() {
+	server := http3.Server{Handler: v, MaxHeaderBytes: longestList}
+	h, err := server.NewRawServerConn(v.conn)
+	if err != nil {
+		return
+	}
+	v.going.Go(func() { v.acceptUni(h) })
+	for left := idleLimit; left > 0; left = idleLimit - v.restsFor() {
+		if !v.accept(h, left) {
+			return
+		}
+	}
+}
+
+// accept takes requests for a while, and reports whether there may be more.
+func (v *quicVisitor) accept(h *http3.RawServerConn, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for {
+		str, err := v.conn.AcceptStream(ctx)
+		if err != nil {
+			return ctx.Err() != nil
+		}
+		v.going.Go(func() { v.answer(h, str) })
+	}
+}
+
+// acceptUni takes the streams that go one way: the visitor's settings.
+func (v *quicVisitor) acceptUni(h *http3.RawServerConn) {
+	for {
+		str, err := v.conn.AcceptUniStream(context.Background())
+		if err != nil {
+			return
+		}
+		v.going.Go(func() { h.HandleUnidirectionalStream(str) })
+	}
+}
+
+// answer answers the request on a stream. One that comes when the Router closes
+// is refused in the way that says that it may go elsewhere (RFC 9114 4.1.1).
+func (v *quicVisitor) answer(h *http3.RawServerConn, str *quic.Stream) {
+	if v.r.closing.Load() {
+		str.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
+		str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
+		return
+	}
+	str.SetReadDeadline(time.Now().Add(headLimit))
+	h.HandleRequestStream(str)
+}
+
+// ServeHTTP is called when the head is there: its limit is not the body's.
+func (v *quicVisitor) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	http.NewResponseController(w).SetReadDeadline(time.Time{})
+	v.peer.ServeHTTP(w, q)
 }
 
 // finish ends what the connection has left. A panic costs that visitor only.
@@ -92,23 +148,18 @@ func (v *quicVisitor) finish() {
 		v.r.logger().Error("panic in a visitor's connection", "panic", p, "stack", string(debug.Stack()))
 	}
 	v.kill()
-	v.cancel()
-	v.once.Do(func() {}) // no goAway from here on
 	v.going.Wait()
 }
 
-// drain says GOAWAY (RFC 9114 5.2), and closes a connection that has been idle
-// for long enough.
+// drain closes a connection that has been idle for long enough. It says no
+// GOAWAY first (RFC 9114 5.2), for which http3 has a way only in its own loop;
+// what a visitor still asks for gets the same answer from [quicVisitor.answer].
 func (v *quicVisitor) drain() (busy bool) {
-	v.once.Do(func() { v.going.Go(v.goAway) })
 	if v.overdue(parting) {
 		v.kill()
 	}
 	return true
 }
-
-// goAway returns when the connection has ended.
-func (v *quicVisitor) goAway() { v.server.Shutdown(v.ctx) }
 
 // kill closes the connection. Streams that are not at their end are cut.
 func (v *quicVisitor) kill() {

@@ -70,8 +70,13 @@ type Router struct {
 	// are. It is asked for each connection, and for such addresses.
 	TrustedProxy func(netip.Addr) bool
 	// MaxVisitors bounds the visitor connections at once; those beyond get
-	// 503. 0: no bound but that of the process.
+	// 503. 0: no bound but that of the process, which is its descriptors.
 	MaxVisitors int
+	// MaxQUIC bounds the QUIC connections at once, from their first packet on,
+	// as no descriptor does; those beyond are refused, and browsers come over
+	// TCP. One address, or IPv6 network of 64 bits, has at most a quarter of
+	// them. 0: 2000, or as many as an eighth of the memory has room for.
+	MaxQUIC int
 	// Logger receives faults of our own. nil: slog.Default().
 	Logger *slog.Logger
 
@@ -82,6 +87,8 @@ type Router struct {
 	listeners map[io.Closer]struct{}
 	visitors  map[party]struct{}
 	http2     *http2Server // made when the first visitor speaks it
+
+	arrivals arrivals // has its own lock
 }
 
 // party is a visitor's connection, of whatever protocol, as the Router counts
@@ -218,8 +225,9 @@ func (r *Router) leave(p party) {
 // Shutdown stops accepting, closes idle connections, lets requests in flight
 // finish and then ends switched connections (a WebSocket would keep it
 // waiting); at the end of ctx it cuts what is left. HTTP/2 and HTTP/3 visitors
-// are sent a GOAWAY and have a second after their last request. It returns
-// when every goroutine has ended, nil or ctx's error.
+// have a second after their last request; the former are sent a GOAWAY, the
+// latter have each further request rejected. It returns when every goroutine
+// has ended, nil or ctx's error.
 func (r *Router) Shutdown(ctx context.Context) error {
 	r.stopAccepting()
 	defer r.stopHTTP2()()
