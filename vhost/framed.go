@@ -21,6 +21,8 @@ func appendRequestText(dst []byte, q *http.Request, announced http.Header, frami
 	switch {
 	case q.Method == "CONNECT": // has no target (RFC 9113 8.5)
 		return dst, faultMethod
+	case len(q.RequestURI) > longestTarget: // said before the whole head is too long
+		return dst, faultLongTarget
 	case !isWord(q.Method):
 		return dst, faultLine
 	case !isWord(q.RequestURI) || q.RequestURI[0] != '/' && q.RequestURI != "*":

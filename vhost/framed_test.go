@@ -99,6 +99,9 @@ var framedHostile = []struct {
 	{"expectation", append(pseudo("POST", "/"), "expect", "tea"), "417"},
 	{"long path", pseudo("GET", "/"+strings.Repeat("a", longestTarget)), "414"},
 	{"long head", append(pseudo("GET", "/"), "a", strings.Repeat("b", 33<<10)), "431"},
+	{"path longer than a head", pseudo("GET", "/"+strings.Repeat("a", 35<<10)), "414"},
+	{"very long path", pseudo("GET", "/"+strings.Repeat("~", 64<<10)), "414"},
+	{"very long field", append(pseudo("GET", "/"), "a", strings.Repeat("~", 64<<10)), "431"},
 	{"many fields", append(pseudo("GET", "/"), strings.Split(strings.Repeat("a,b,", mostFields), ",")[:2*mostFields]...), "431"},
 	{"pseudo after regular", append(pseudo("GET", "/")[:6], "a", "b", ":path", "/"), "400 PROTOCOL_ERROR"},
 	{"two paths", append(pseudo("GET", "/"), ":path", "/b"), "400 PROTOCOL_ERROR"},
@@ -130,6 +133,23 @@ func TestFramedHostile(t *testing.T) {
 	if n := reached.Load(); n > 0 {
 		t.Errorf("%d reached the service", n)
 	}
+}
+
+// TestLongHeads get the same answer in every version.
+func TestLongHeads(t *testing.T) {
+	g := frontTLS(t, httpOrigin(t, func(http.ResponseWriter, *http.Request) { t.Error("it reached the service") }))
+	g.each(t, func(t *testing.T, version string, c *http.Client) {
+		for _, size := range []int{33 << 10, 40 << 10, 64 << 10} {
+			if resp, _ := do(t, c, g.request(version, "GET", "/"+strings.Repeat("a", size), nil)); resp.StatusCode != 414 {
+				t.Errorf("a path of %d: %s", size, resp.Status)
+			}
+			q := g.request(version, "GET", "/", nil)
+			q.Header.Set("X-A", strings.Repeat("a", size))
+			if resp, _ := do(t, c, q); resp.StatusCode != 431 {
+				t.Errorf("a field of %d: %s", size, resp.Status)
+			}
+		}
+	})
 }
 
 // TestFramedBodies that are not what their head says must not look whole to

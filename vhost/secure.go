@@ -22,9 +22,14 @@ const (
 	streamWindow   = 512 << 10
 	connWindow     = 1 << 20
 	longestFrame   = 16 << 10
-	longestList    = 36 << 10         // longestHead, and what counting by fields adds
 	deadVisitor    = 30 * time.Second // of silence, and then it is asked
 	awaitedVisitor = 15 * time.Second // its answer
+
+	// longestList is how much of a head the libraries read. It is more than
+	// longestHead, which is what counts, so that it is we who answer, 414 or 431,
+	// on that stream: HTTP/2's library ends the connection for one string that
+	// is longer (RFC 7541 7.4).
+	longestList = 72 << 10
 
 	// parting is how long a visitor that is to leave has after its last stream,
 	// to take what is on its way. net/http takes as long by itself.
