@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -34,7 +35,13 @@ type answer struct {
 
 // dialHTTP2 opens a connection for a name, with both prefaces done.
 func (g *running) dialHTTP2(name string, settings ...http2.Setting) (*framed, error) {
-	plain, err := net.Dial("tcp", g.lns.https[0].Addr().String())
+	return g.dialHTTP2From("127.0.0.1", name, settings...)
+}
+
+// dialHTTP2From is dialHTTP2 from another address of this machine.
+func (g *running) dialHTTP2From(ip, name string, settings ...http2.Setting) (*framed, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	plain, err := d.Dial("tcp", g.lns.https[0].Addr().String())
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +61,12 @@ func (g *running) dialHTTP2(name string, settings ...http2.Setting) (*framed, er
 // mustHTTP2 is dialHTTP2 for a visitor who is to be let in.
 func (g *running) mustHTTP2(name string) *framed {
 	g.t.Helper()
-	c, err := g.dialHTTP2(name)
+	return g.mustHTTP2From("127.0.0.1", name)
+}
+
+func (g *running) mustHTTP2From(ip, name string) *framed {
+	g.t.Helper()
+	c, err := g.dialHTTP2From(ip, name)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -255,6 +267,9 @@ func (g *running) flood(attack func(*framed, uint32) error, stop <-chan struct{}
 // yet when a crowd comes.
 const late = 4
 
+// visitor is the address of the nth one of a crowd.
+func visitor(n int) string { return fmt.Sprintf("127.0.0.%d", n+2) }
+
 // Two tunnels of one SSH connection share its streams: where one has most of
 // them, visitors of the other are told to come back, and not that its service
 // is broken.
@@ -274,7 +289,7 @@ func TestConnectionOfManyStreams(t *testing.T) {
 	counts := map[string]int{}
 	var crowd []*framed
 	for n := range 12 {
-		c := g.mustHTTP2("a.localhost")
+		c := g.mustHTTP2From(visitor(n), "a.localhost")
 		crowd = append(crowd, c)
 		for i := range uint32(100) {
 			if err := c.ask(2*i+1, []string{"a", "b"}[n%2]+".localhost", "/hold"); err != nil {
@@ -314,8 +329,8 @@ func TestCrowdOfVisitors(t *testing.T) {
 	released := sync.OnceFunc(func() { close(h.release) })
 	defer released()
 	var crowd []*framed
-	for range conns {
-		c := g.mustHTTP2("a.localhost")
+	for n := range conns {
+		c := g.mustHTTP2From(visitor(n), "a.localhost")
 		crowd = append(crowd, c)
 		for i := range uint32(streams) {
 			if err := c.ask(2*i+1, "a.localhost", "/hold"); err != nil {
@@ -349,4 +364,39 @@ func TestCrowdOfVisitors(t *testing.T) {
 		t.Errorf("%d requests at once", most)
 	}
 	g.served("a", "ann")
+}
+
+// A crowd that comes from one address has half of what a tunnel may have, and
+// everybody else goes on being served.
+func TestOneVisitorsCrowd(t *testing.T) {
+	const conns, streams = 11, 100
+	g := start(t, newState(t), withHTTPS)
+	ann, h := g.login("ann"), newHolder()
+	ann.handle = h.handle
+	if _, ok := ann.forward("a", 80); !ok {
+		t.Fatal(ann.why())
+	}
+	g.served("a", "ann")
+	released := sync.OnceFunc(func() { close(h.release) })
+	defer released()
+	for range conns {
+		c := g.mustHTTP2("a.localhost")
+		for i := range uint32(streams) {
+			if err := c.ask(2*i+1, "a.localhost", "/hold"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	eventually(t, "the address has its share", func() bool { return h.now.Load() >= maxStreams/2-late })
+	for n := range 20 {
+		c := g.mustHTTP2From(visitor(n), "a.localhost")
+		c.ask(1, "a.localhost", "/")
+		if a := c.await(t, 1); a.status != "200" || a.body != "ann" {
+			t.Fatalf("another visitor: %s %q", a.status, a.body)
+		}
+	}
+	released()
+	if most := h.most.Load(); most > maxStreams/2 {
+		t.Errorf("%d requests at once", most)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -41,7 +42,8 @@ type BackendOptions struct {
 	Policy Policy
 	// MaxConns bounds the connections to the service at once, switched ones
 	// (WebSocket) included, and with H2C the requests; one beyond it gets 503.
-	// 0: 256.
+	// The visitors of one address, or IPv6 network of 64 bits, use half of them
+	// at most. 0: 256.
 	MaxConns int
 	// H2C says that the service speaks HTTP/2 in clear, with prior knowledge
 	// (RFC 9113 3.3), as gRPC services do; visitors may speak any version.
@@ -101,6 +103,7 @@ type Backend struct {
 	idle   []*upstream // newest last
 	all    map[*upstream]struct{}
 	count  int         // of all, and of those being dialled
+	held   holders     // count, without those that are idle
 	closed error       // set once
 	sweep  *time.Timer // runs while there is an idle connection
 	h2c    *h2c        // nil unless the service speaks HTTP/2
@@ -173,8 +176,9 @@ func (b *Backend) cause() error {
 	return b.closed
 }
 
-// ErrBusy says that MaxConns are in use, or from a Dial that there is no room
-// for one more: it is 503, and a visitor may soon try again.
+// ErrBusy says that MaxConns are in use, or half of them by one address, or from
+// a Dial that there is no room for one more: it is 503, and a visitor may soon
+// try again.
 var ErrBusy = errors.New("too many connections to the service")
 
 // get returns a connection for one exchange of who: the idle one that was used
@@ -184,8 +188,9 @@ func (b *Backend) get(ctx context.Context, visitor net.Addr, who any, fresh bool
 	if b.h2c != nil {
 		return b.getCall(ctx, visitor, fresh)
 	}
+	holder := sourceOf(visitor)
 	for !fresh {
-		up, err := b.pop(who)
+		up, err := b.pop(who, holder)
 		if err != nil {
 			return nil, err
 		}
@@ -197,7 +202,7 @@ func (b *Backend) get(ctx context.Context, visitor net.Addr, who any, fresh bool
 		}
 		b.drop(up)
 	}
-	return b.dial(ctx, visitor)
+	return b.dial(ctx, visitor, holder)
 }
 
 // quiet reports whether nothing has arrived on an idle connection, neither bytes
@@ -213,13 +218,12 @@ func quiet(c net.Conn) bool {
 
 // pop takes the newest idle connection that who may use; nil if there is none
 // among those that were used last.
-func (b *Backend) pop(who any) (*upstream, error) {
+func (b *Backend) pop(who any, holder netip.Prefix) (*upstream, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, up := range slices.Backward(b.idle) {
 		if up.of == nil || up.of == who {
-			b.idle = slices.Delete(b.idle, i, i+1)
-			return up, nil
+			return b.take(i, holder)
 		}
 		if len(b.idle)-i >= mostLooks {
 			break
@@ -228,24 +232,35 @@ func (b *Backend) pop(who any) (*upstream, error) {
 	return nil, b.closed
 }
 
+// take takes out the idle connection at i for holder; mu is held.
+func (b *Backend) take(i int, holder netip.Prefix) (*upstream, error) {
+	if !b.held.add(holder, b.o.MaxConns) {
+		return nil, ErrBusy
+	}
+	up := b.idle[i]
+	up.holder = holder
+	b.idle = slices.Delete(b.idle, i, i+1)
+	return up, nil
+}
+
 // dial opens a new connection, if one more is allowed.
-func (b *Backend) dial(ctx context.Context, visitor net.Addr) (*upstream, error) {
-	if err := b.reserve(); err != nil {
+func (b *Backend) dial(ctx context.Context, visitor net.Addr, holder netip.Prefix) (*upstream, error) {
+	if err := b.reserve(holder); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.o.ResponseTimeout)
 	defer cancel()
 	conn, err := b.o.Dial(ctx, visitor)
 	if err != nil {
-		b.unreserve()
+		b.unreserve(holder)
 		return nil, fmt.Errorf("dial: %w", err)
 	}
-	return b.add(&upstream{conn: conn})
+	return b.add(&upstream{conn: conn, holder: holder})
 }
 
-// reserve counts a connection that is about to be made.
-func (b *Backend) reserve() error {
-	spare, err := b.room()
+// reserve counts a connection that is about to be made for holder.
+func (b *Backend) reserve(holder netip.Prefix) error {
+	spare, err := b.room(holder)
 	if spare != nil {
 		b.drop(spare)
 	}
@@ -254,16 +269,17 @@ func (b *Backend) reserve() error {
 
 // room counts one more connection. Where there are as many as may be, spare is
 // one that is idle and has to go, as it is another visitor's.
-func (b *Backend) room() (spare *upstream, err error) {
+func (b *Backend) room(holder netip.Prefix) (spare *upstream, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed != nil {
+	full := b.count >= b.o.MaxConns
+	switch {
+	case b.closed != nil:
 		return nil, b.closed
-	}
-	if b.count >= b.o.MaxConns {
-		if spare = b.oldest(); spare == nil {
-			return nil, ErrBusy
-		}
+	case full && len(b.idle) == 0, !b.held.add(holder, b.o.MaxConns):
+		return nil, ErrBusy
+	case full:
+		spare = b.oldest()
 	}
 	b.count++
 	return spare, nil
@@ -279,10 +295,11 @@ func (b *Backend) oldest() (up *upstream) {
 	return up
 }
 
-func (b *Backend) unreserve() {
+func (b *Backend) unreserve(holder netip.Prefix) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.count--
+	b.held.remove(holder)
 }
 
 // add takes a new connection in, unless the backend has been closed meanwhile.
@@ -329,7 +346,8 @@ func (b *Backend) rest(up *upstream) (spare *upstream, ok bool) {
 	if len(b.idle) >= mostIdle {
 		spare = b.oldest()
 	}
-	up.since = time.Now()
+	b.held.remove(up.holder)
+	up.holder, up.since = netip.Prefix{}, time.Now()
 	b.idle = append(b.idle, up)
 	b.startSweep()
 	return spare, true
@@ -345,6 +363,7 @@ func (b *Backend) drop(up *upstream) {
 	b.mu.Lock()
 	delete(b.all, up)
 	b.count--
+	b.held.remove(up.holder)
 	b.mu.Unlock()
 }
 
@@ -400,9 +419,10 @@ type upstream struct {
 	// of is the visitor's connection that a request with a body came from, nil
 	// if there was none: a service that answers without reading the body takes
 	// it for the next request, which therefore must be nobody else's.
-	of    any
-	since time.Time // idle since then
-	stall tcp.Stall
+	of     any
+	holder netip.Prefix // the visitor it is counted for, while it is not idle
+	since  time.Time    // idle since then
+	stall  tcp.Stall
 }
 
 // clean reports whether nothing has arrived that belongs to no response.

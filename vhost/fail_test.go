@@ -383,8 +383,8 @@ func TestUnreadBody(t *testing.T) {
 // keep one out.
 func TestIdleOfOthers(t *testing.T) {
 	o := rawOrigin(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"))
-	g := front(t, o.addr, func(o *BackendOptions) { o.MaxConns = 2 })
-	for i := range 5 {
+	g := front(t, o.addr, func(o *BackendOptions) { o.MaxConns = 4 })
+	for i := range 10 {
 		c := g.dial()
 		c.send("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
 		if resp, _ := c.response("GET"); resp.StatusCode != 200 {
@@ -424,8 +424,8 @@ func TestMaxConns(t *testing.T) {
 	addr := httpOrigin(t, func(w http.ResponseWriter, q *http.Request) { <-hold })
 	g := front(t, addr, func(o *BackendOptions) { o.MaxConns = 2 })
 	var busy []*client
-	for range 2 {
-		c := g.dial()
+	for _, ip := range []string{"127.0.0.2", "127.0.0.3"} {
+		c := g.dialFrom(ip)
 		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		busy = append(busy, c)
 	}

@@ -58,18 +58,19 @@ func (h *h2c) dialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // getCall is get for a service that speaks HTTP/2.
 func (b *Backend) getCall(ctx context.Context, visitor net.Addr, fresh bool) (*upstream, error) {
-	if err := b.reserve(); err != nil {
+	holder := sourceOf(visitor)
+	if err := b.reserve(holder); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.o.ResponseTimeout)
 	defer cancel()
 	conn, used, err := b.h2c.get(context.WithValue(ctx, visitorKey{}, visitor), fresh)
 	if err != nil {
-		b.unreserve()
+		b.unreserve(holder)
 		return nil, fmt.Errorf("dial: %w", err)
 	}
 	c := newCall(conn)
-	up, err := b.add(&upstream{conn: c, call: c, used: used})
+	up, err := b.add(&upstream{conn: c, call: c, used: used, holder: holder})
 	if err != nil {
 		b.h2c.close()
 	}

@@ -191,7 +191,14 @@ type client struct {
 
 func (g *gate) dial() *client {
 	g.t.Helper()
-	c, err := net.Dial("tcp", g.addr)
+	return g.dialFrom("127.0.0.1")
+}
+
+// dialFrom is dial from another address of this machine.
+func (g *gate) dialFrom(ip string) *client {
+	g.t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	c, err := d.Dial("tcp", g.addr)
 	if err != nil {
 		g.t.Fatal(err)
 	}
