@@ -380,7 +380,7 @@ func TestOneVisitorsCrowd(t *testing.T) {
 	released := sync.OnceFunc(func() { close(h.release) })
 	defer released()
 	for range conns {
-		c := g.mustHTTP2("a.localhost")
+		c := g.mustHTTP2From("127.0.0.200", "a.localhost")
 		for i := range uint32(streams) {
 			if err := c.ask(2*i+1, "a.localhost", "/hold"); err != nil {
 				t.Fatal(err)

@@ -188,7 +188,7 @@ func (b *Backend) get(ctx context.Context, visitor net.Addr, who any, fresh bool
 	if b.h2c != nil {
 		return b.getCall(ctx, visitor, fresh)
 	}
-	holder := sourceOf(visitor)
+	holder := holderOf(visitor)
 	for !fresh {
 		up, err := b.pop(who, holder)
 		if err != nil {

@@ -58,7 +58,7 @@ func (h *h2c) dialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // getCall is get for a service that speaks HTTP/2.
 func (b *Backend) getCall(ctx context.Context, visitor net.Addr, fresh bool) (*upstream, error) {
-	holder := sourceOf(visitor)
+	holder := holderOf(visitor)
 	if err := b.reserve(holder); err != nil {
 		return nil, err
 	}

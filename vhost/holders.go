@@ -1,17 +1,30 @@
 package vhost
 
-import "net/netip"
+import (
+	"net"
+	"net/netip"
+)
 
 // holders are the visitors who have connections of one Backend in use, and how
 // many, by their source. Slow bodies and WebSockets cost a visitor nothing, so
 // that one of them could have all of the connections; they get no more than half.
 type holders map[netip.Prefix]int
 
+// holderOf is whom a visitor is counted for. From 127.0.0.1 and ::1 come those of
+// a proxy on this machine that is not known for one, all of them: they are not
+// counted, nor is what has no address.
+func holderOf(visitor net.Addr) netip.Prefix {
+	switch ip, _ := ipOf(visitor); ip {
+	case netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback():
+		return netip.Prefix{}
+	}
+	return sourceOf(visitor)
+}
+
 // holdShares: one source has no more than one part of so many.
 const holdShares = 2
 
-// add counts one more of most, unless its holder has a share already. What has
-// no address is not counted: it is nobody from outside.
+// add counts one more of most, unless its holder has a share already.
 func (h *holders) add(holder netip.Prefix, most int) bool {
 	if !holder.IsValid() {
 		return true

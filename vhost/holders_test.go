@@ -52,17 +52,18 @@ func TestOneVisitorsShare(t *testing.T) {
 				}
 				used(len(busy))
 			}
-			fill("127.0.0.1")
-			g.gets(t, "127.0.0.1", 503)
-			g.gets(t, "127.0.0.2", 200)
-			used(3)
 			fill("127.0.0.2")
-			g.gets(t, "127.0.0.3", 503)
+			g.gets(t, "127.0.0.2", 503)
+			g.gets(t, "127.0.0.3", 200)
+			g.gets(t, "127.0.0.1", 200)
+			until(t, "the others' are idle", func() bool { all, idle := g.backend.sizes(); return all-idle == 3 })
+			fill("127.0.0.3")
+			g.gets(t, "127.0.0.1", 503)
 			for _, c := range busy {
 				c.Close()
 			}
 			until(t, "the end of all", func() bool { conns, holders := g.backend.inUse(); return conns+holders == 0 })
-			g.gets(t, "127.0.0.1", 200)
+			g.gets(t, "127.0.0.2", 200)
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -26,7 +27,8 @@ func (g *secureGate) dialHTTP2(settings ...http2.Setting) *rawHTTP2 {
 	_, conf := testTLS()
 	conf = conf.Clone()
 	conf.NextProtos = []string{"h2"}
-	conn, err := tls.Dial("tcp", g.addr, conf)
+	from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}} // 127.0.0.1 has no share, see holderOf
+	conn, err := tls.DialWithDialer(from, "tcp", g.addr, conf)
 	if err != nil {
 		g.t.Fatal(err)
 	}
