@@ -32,9 +32,12 @@ func (c *check) dial(ctx context.Context, network, addr string) (net.Conn, error
 	}
 	from := conn.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")
 	if networks(c.cfg.ProxyProtocolFrom).contain(from) {
-		_, err = io.WriteString(conn, "PROXY UNKNOWN\r\n")
+		if _, err := io.WriteString(conn, "PROXY UNKNOWN\r\n"); err != nil {
+			conn.Close()
+			return nil, err
+		}
 	}
-	return conn, err
+	return conn, nil
 }
 
 // transport asks once, and keeps no connection. The admin listener has no

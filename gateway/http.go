@@ -25,7 +25,7 @@ const maxStreams = 1000
 const retryAfter = 10
 
 // resolveHost finds the tunnel of a visitor's request. The common path is
-// one lookup and one load.
+// a lookup and a load.
 func (g *Gateway) resolveHost(ctx context.Context, r *vhost.Request) (*vhost.Backend, *vhost.Page) {
 	if page := g.challengeAnswer(r); page != nil {
 		return nil, page

@@ -55,8 +55,8 @@ type mux struct {
 }
 
 // event is what the connection's loop is given to serve, in the order of
-// arrival: a global request, a channel that the client opens, or a channel to
-// be closed when all before it has been served.
+// arrival: a global request, a channel that the client opens, a channel to be
+// closed when all before it has been served, or the end of the connection.
 type event struct {
 	request *request
 	open    *newChannel

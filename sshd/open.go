@@ -39,7 +39,7 @@ var errEnded = &dialError{"the connection has ended", net.ErrClosed}
 // channel (RFC 4254, section 7.2), which the client confirms only after its
 // own connect has succeeded. The caller owns the connection, a *Channel. Errors
 // wrap syscall.ECONNREFUSED, os.ErrDeadlineExceeded, net.ErrClosed or ErrBusy,
-// or are ctx's cause.
+// or ctx's cause.
 func (f *Forward) DialContext(ctx context.Context, visitor net.Addr) (net.Conn, error) {
 	k, err := f.open(visitor)
 	if err != nil {

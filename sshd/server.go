@@ -273,7 +273,8 @@ func (s *Server) Conns(f func(*Conn)) {
 	}
 }
 
-// StopAccepting closes the listeners; connections live on.
+// StopAccepting closes the listeners, and the connections that have not logged in;
+// the others live on.
 func (s *Server) StopAccepting() {
 	s.once.Do(s.init)
 	s.mu.Lock()

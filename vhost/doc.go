@@ -7,7 +7,7 @@
 // The relay speaks HTTP/1.1 (RFC 9112) on both sides, in one loop per visitor
 // connection. A message is read once, checked strictly, and written once; what
 // cannot be understood in exactly one way is refused, never repaired. Bodies
-// are streamed through one pooled buffer, and an answer that breaks off is an
+// are streamed as they come, and an answer that breaks off is an
 // aborted connection, never a short body that looks whole.
 //
 // Visitors may also speak HTTP/2 and HTTP/3, and services HTTP/2 in clear. Their

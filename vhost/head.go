@@ -146,7 +146,7 @@ func (h *head) noteLength(value []byte) error {
 	return nil
 }
 
-// parseDecimal reads digits only, and at most 2^63-1.
+// parseDecimal reads digits only, and at most 18 of them.
 func parseDecimal(b []byte) (n int64, ok bool) {
 	if len(b) == 0 || len(b) > 18 {
 		return 0, false

@@ -57,7 +57,7 @@ var meanings = map[int]string{
 	505: "This version of HTTP is not spoken here.",
 }
 
-// style is all the policy lets a page have: inline style, nothing loaded.
+// The policy lets a page have inline style, and load nothing.
 const (
 	pagePolicy = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n" +
 		"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
