@@ -96,7 +96,7 @@ func (s *settings) plainConfig() gateway.Config {
 			DNSKey: string(s.DNSKey), DNSExec: string(s.DNSExec),
 		},
 		DNSResolver: string(s.DNSResolver), CertDir: string(s.CertDir),
-		Ciphers:   s.Ciphers.list(),
+		Ciphers: s.Ciphers.list(),
 		NameTTL: s.NameTTL.Duration, MaxNames: int(s.MaxNames), MaxPorts: int(s.MaxPorts),
 		ReservedNames: s.ReservedNames.list(),
 		Park:          s.Park.Duration, ResponseTimeout: s.ResponseTimeout.Duration,
