@@ -39,7 +39,7 @@ type client struct {
 	refused  []refused            // not told to anybody yet
 	spoken   bool                 // a session that shows tunnels has been here
 	asked    int                  // counts forwards, for their order
-	granted  bool                 // one of them was
+	served   bool                 // one of them was live
 	ending   bool
 }
 
@@ -69,7 +69,6 @@ func (cl *client) ServeForward(ctx context.Context, f *sshd.Forward) {
 		cl.refuse(bind, port, refuseBusy())
 		return
 	}
-	cl.grants()
 	if f.Settle(ctx, t.released) != nil {
 		return
 	}
@@ -77,6 +76,7 @@ func (cl *client) ServeForward(ctx context.Context, f *sshd.Forward) {
 		cl.refuse(bind, port, ref)
 		return
 	}
+	cl.serves()
 	<-ctx.Done()
 	cause := context.Cause(ctx)
 	t.withdraw(cl.g, cause)
@@ -200,18 +200,18 @@ func (cl *client) refuse(bind string, port uint32, ref *refusal) {
 	time.AfterFunc(refusedGrace, cl.closeIfUseless)
 }
 
-// grants notes that not all of the connection's forwards are refused.
-func (cl *client) grants() {
+// serves notes that not all of the connection's forwards are refused.
+func (cl *client) serves() {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	cl.granted = true
+	cl.served = true
 }
 
 // closeIfUseless ends a connection all of whose forwards were refused and
 // that has no session to say so.
 func (cl *client) closeIfUseless() {
 	cl.mu.Lock()
-	useless := len(cl.refused) > 0 && len(cl.tunnels) == 0 && !cl.granted && !cl.spoken
+	useless := len(cl.refused) > 0 && len(cl.tunnels) == 0 && !cl.served && !cl.spoken
 	cl.mu.Unlock()
 	if useless && !cl.conn.HasSession() {
 		cl.conn.HangUp(errors.New("every forward was refused"))

@@ -334,6 +334,7 @@ func TestAUselessConnectionIsClosed(t *testing.T) {
 	kept.forward("blog", 80)
 	gone := g.login("ann") // of whose forwards none is left
 	gone.forward("late", 80)
+	g.served("late", "ann")
 	gone.cancel("late", 80)
 	gone.forward("www", 80)
 	time.Sleep(refusedGrace + time.Second/2)
