@@ -3,6 +3,7 @@ package sshd
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -55,8 +56,17 @@ func (s *Server) handshake(sock *socket) (c *Conn, err error) {
 	grace := time.AfterFunc(s.LoginGrace, func() { sock.Close() })
 	defer grace.Stop()
 	l := &login{srv: s, sock: sock}
+	defer func() {
+		if c == nil { // a panic among the reasons
+			sock.Close()
+			takeAhead(l.transport.packets)
+		}
+		if err != nil {
+			l.logFailed(err)
+		}
+	}()
 	cfg := s.config(l)
-	if err := s.chooseCiphers(sock, cfg); err != nil {
+	if err = s.chooseCiphers(sock, cfg); err != nil {
 		return nil, err
 	}
 	l.ok = func() { // before the client hears of it, and can be told from the crowd
@@ -66,17 +76,10 @@ func (s *Server) handshake(sock *socket) (c *Conn, err error) {
 			sock.join.Store(&joiner{on: true})
 		}
 	}
-	defer func() {
-		if c == nil { // a panic among the reasons
-			sock.Close()
-			takeAhead(l.transport.packets)
-		}
-	}()
 	if err = authenticate(sock, cfg); err == nil {
 		err = l.transport.write([]byte{msgUserAuthOK})
 	}
 	if err != nil {
-		l.logRefused()
 		return nil, err
 	}
 	return newConn(s, l)
@@ -184,15 +187,22 @@ func (l *login) tell(err error, more string) error {
 // maxReasons bounds the keys of one login that are logged.
 const maxReasons = 5
 
-// logRefused tells the operator what the user is told. Who offered no key, as
-// scanners do, is not worth a line.
-func (l *login) logRefused() {
-	if len(l.errs) == 0 {
-		return
+// logFailed tells the operator what the user is told, or in one bounded line why
+// it did not come to that. Who said nothing, as a load balancer that looks whether
+// the port is open, is not worth one.
+func (l *login) logFailed(err error) {
+	remote := l.sock.RemoteAddr().String()
+	text := err.Error()
+	text = fmt.Sprintf("%q", text[:min(len(text), 200)])
+	switch {
+	case len(l.errs) > 0:
+		reasons := errors.Join(l.errs[:min(len(l.errs), maxReasons)]...).Error()
+		l.srv.Strangers.Info("ssh: login refused", "remote", remote, "keys", len(l.errs), "why", strings.ReplaceAll(reasons, "\n", "; "))
+	case l.sock.heard.Load() == 0:
+		l.srv.Logger.Debug("ssh: login failed", "remote", remote, "err", text)
+	default:
+		l.srv.Strangers.Info("ssh: login failed", "remote", remote, "err", text)
 	}
-	reasons := errors.Join(l.errs[:min(len(l.errs), maxReasons)]...).Error()
-	l.srv.Strangers.Info("ssh: login refused", "remote", l.sock.RemoteAddr().String(), "keys", len(l.errs),
-		"why", strings.ReplaceAll(reasons, "\n", "; "))
 }
 
 // begun is called when authentication begins.

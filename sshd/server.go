@@ -202,7 +202,6 @@ func (s *Server) serveConn(nc net.Conn) {
 	defer sock.Close()
 	c, err := s.handshake(sock)
 	if err != nil {
-		s.logHandshake(nc, err)
 		return
 	}
 	if !s.track(c) {
@@ -218,15 +217,6 @@ func (s *Server) recover(nc net.Conn) {
 		s.Logger.Error("ssh: panic", "remote", nc.RemoteAddr().String(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 		nc.Close()
 	}
-}
-
-// logHandshake says in one bounded line why a connection never logged in.
-func (s *Server) logHandshake(nc net.Conn, err error) {
-	text := err.Error()
-	if len(text) > 200 {
-		text = text[:200]
-	}
-	s.Logger.Debug("ssh: login failed", "remote", nc.RemoteAddr().String(), "err", fmt.Sprintf("%q", text))
 }
 
 func (s *Server) add(ln net.Listener) bool {
