@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"adit/sshd"
@@ -209,9 +210,11 @@ func (cl *client) hold(t *Tunnel) *refusal {
 	return nil
 }
 
-// isReserved reports whether a name is nobody's to have.
+// isReserved reports whether a name is nobody's to have: ns10 and mx2 are as
+// good as ns and mx.
 func (g *Gateway) isReserved(name string) bool {
-	return slices.Contains(reservedNames, name) || slices.Contains(g.cfg.now().ReservedNames, name)
+	base := strings.TrimRight(name, "0123456789")
+	return slices.Contains(reservedNames, name) || base == "ns" || base == "mx" || slices.Contains(g.cfg.now().ReservedNames, name)
 }
 
 // derives reports whether name is one of the default names that identity's

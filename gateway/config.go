@@ -85,7 +85,7 @@ type Config struct {
 	// MaxNames and MaxPorts bound what one user may own. 0: 20 and 10.
 	MaxNames, MaxPorts int
 	// ReservedNames are names that nobody may take, beside those that are
-	// reserved anyway (docs/users.md lists them).
+	// reserved anyway (reservedNames).
 	ReservedNames []string
 
 	// Park is how long a visitor's request waits for a tunnel that was lost

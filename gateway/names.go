@@ -16,7 +16,7 @@ import (
 // that programs on a network look up by themselves and trust.
 var reservedNames = []string{
 	"inspect", "www", "admin", "api", "mail", "smtp", "imap", "pop", "pop3", "mx", "ftp", "ssh",
-	"ns", "ns0", "ns1", "ns2", "ns3", "ns4", "ns5", "ns6", "ns7", "ns8", "ns9", "dns", "wpad", "autodiscover", "autoconfig", "isatap",
+	"ns", "dns", "wpad", "autodiscover", "autoconfig", "isatap",
 	"localhost", "localdomain", "broadcasthost", "acme", "acme-challenge", "mta-sts", "adit",
 	"gateway", "gw", "root", "postmaster", "hostmaster", "webmaster", "abuse", "security", "status",
 	"internal", "private", "local", "static", "assets", "cdn", "login", "auth", "sso", "account",

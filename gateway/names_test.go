@@ -183,7 +183,7 @@ func TestBindAddresses(t *testing.T) {
 func TestRefusedNames(t *testing.T) {
 	g := start(t, newState(t), func(c *Config) { c.ReservedNames = []string{"ours"} })
 	for addr, want := range map[string]string{
-		"www": "reserved", "Admin": "reserved", "inspect": "reserved", "ours": "reserved", "wpad": "reserved", "mail.localhost": "reserved",
+		"www": "reserved", "Admin": "reserved", "inspect": "reserved", "ours": "reserved", "wpad": "reserved", "ns10": "reserved", "mx2": "reserved", "mail.localhost": "reserved",
 		"_dmarc": "bad_name", "a_b": "bad_name", "xn--p1ai": "bad_name", "bücher": "bad_name", "a.b.localhost": "bad_name",
 		strings.Repeat("a", 64): "bad_name", "-a": "bad_name", "\x1b[2J": "bad_name", "\u212Aelvin": "bad_name", "fe80::1": "bad_name",
 		"app.customer.com": "not_proven", "10.0.0.1": "bad_name", "a..b": "bad_name",
