@@ -67,8 +67,11 @@ func newConn(s *Server, l *login) (*Conn, error) {
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.probe.conn = c
 	h, err := s.Connected(c)
+	if err != nil {
+		return nil, err
+	}
 	c.handler = h
-	return c, err
+	return c, nil
 }
 
 // Permissions are what Authenticate returned for the key that signed.

@@ -260,18 +260,24 @@ func TestPanicInConnected(t *testing.T) {
 	}
 }
 
+// A connection that is refused after its login leaves nothing behind, however much
+// has come of it by then.
 func TestConnectedRefuses(t *testing.T) {
-	ts := newServer(t, script{}, func(s *Server) {
-		s.Connected = func(*Conn) (Handler, error) { return nil, errors.New("stopping") }
-	})
-	nc := ts.connect()
-	c, chans, reqs, err := ssh.NewClientConn(nc, "test", clientConfig("ann"))
-	if err == nil {
+	synctest.Test(t, func(t *testing.T) { // which fails where a goroutine stays
+		sent := make(chan struct{})
+		ts := newServer(t, script{}, func(s *Server) {
+			s.Connected = func(*Conn) (Handler, error) { <-sent; return nil, errors.New("stopping") }
+		})
+		c := greet(t, ts.connect())
+		c.exchange()
+		c.service()
+		c.sign("me", "ann")
+		c.want(msgUserAuthOK)
 		for range 100 {
-			c.SendRequest("noise", false, nil)
+			c.globalRequest("noise", false, nil)
 		}
-		drain(chans, reqs)
-		c.Wait()
-	}
-	ts.Server.Conns(func(*Conn) { t.Error("it is listed") })
+		close(sent)
+		c.closed()
+		ts.Server.Conns(func(*Conn) { t.Error("it is listed") })
+	})
 }
