@@ -1,16 +1,13 @@
 package sshd
 
 import (
-	"context"
 	"io"
 	"net"
-	"sync"
 	"testing"
 	"time"
 
 	"adit/tcp"
 
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,46 +37,32 @@ func TestTuneBelow(t *testing.T) {
 	})
 }
 
-// slow is a connection that reads no more than a KiB in every 2 ms.
-type slow struct{ net.Conn }
-
-func (s slow) Read(p []byte) (int, error) {
-	time.Sleep(2 * time.Millisecond)
-	return s.Conn.Read(p[:min(len(p), 1<<10)])
-}
-
-// TestASlowClientLives: a ping that queues behind what a slow client is taking
-// all the time has not been left unanswered. Of each stream it takes less than
-// what a client says a word of.
-func TestASlowClientLives(t *testing.T) {
-	const size, streams = 90 << 10, 8
-	ts := newServer(t, script{session: func(_ context.Context, s *Session) {
-		s.Write(make([]byte, size))
-		s.Exit(0)
-	}}, func(s *Server) { s.tick = 150 * time.Millisecond })
+// TestAcknowledged: what the client's system has not room for is sent and not
+// acknowledged, until the client takes it.
+func TestAcknowledged(t *testing.T) {
+	const size = 16 << 20 // more than both systems hold
 	near, far := tcpPair(t)
-	go ts.ServeConn(far)
-	conn, chans, reqs, err := ssh.NewClientConn(slow{near}, "", clientConfig("ann"))
-	if err != nil {
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		far.Write(make([]byte, size))
+	}()
+	eventually(t, "the client's system is full", func() bool { acked, sent := acknowledged(far); return acked > 0 && sent > acked })
+	if acked, sent := acknowledged(far); acked >= size || sent > size {
+		t.Errorf("%d of %d bytes", acked, sent)
+	}
+	if _, err := io.CopyN(io.Discard, near, size); err != nil {
 		t.Fatal(err)
 	}
-	c := ssh.NewClient(conn, chans, reqs)
-	defer c.Close()
-	var wait sync.WaitGroup
-	for range streams {
-		wait.Go(func() {
-			s, err := c.NewSession()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if out, err := s.Output("x"); err != nil || len(out) != size {
-				t.Errorf("%d bytes, %v", len(out), err)
-			}
-		})
+	<-written
+	eventually(t, "all is acknowledged", func() bool { acked, sent := acknowledged(far); return acked == size && sent == size })
+	if acked, sent := acknowledged(other{far}); acked != 0 || sent != 0 {
+		t.Errorf("%d of %d bytes of what is no socket", acked, sent)
 	}
-	wait.Wait()
 }
+
+// other is a connection of another kind.
+type other struct{ net.Conn }
 
 // tcpPair is a connection's two ends.
 func tcpPair(t *testing.T) (near, far net.Conn) {
