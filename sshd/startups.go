@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"adit/tcp"
 )
 
 // startups are the connections that have not logged in yet. A crowd of them
@@ -110,16 +112,13 @@ func (s *startups) crowd(own netip.Prefix) (most netip.Prefix, several bool) {
 
 func sourceOf(e *list.Element) netip.Prefix { return e.Value.(*startup).source }
 
-// source is whom an address is taken for: an IPv6 network of 64 bits is given
-// to one customer, who has all of its addresses.
+// source is whom an address is counted for.
 func source(a net.Addr) netip.Prefix {
 	t, ok := a.(*net.TCPAddr)
 	if !ok {
 		return netip.Prefix{}
 	}
-	ip := t.AddrPort().Addr().Unmap().WithZone("")
-	p, _ := ip.Prefix(min(ip.BitLen(), 64))
-	return p
+	return tcp.Source(t.AddrPort().Addr().Unmap().WithZone(""))
 }
 
 func (s *startups) closeAll() {

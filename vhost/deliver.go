@@ -77,7 +77,8 @@ func (x *exchange) interim() error {
 	if x.req.old || x.resp.status == 100 && !x.sending.awaitsLeave() {
 		return nil
 	}
-	x.out = (&delivery{domain: x.v.r.CookieDomain, host: x.v.request.Host}).appendResponse(x.out[:0], &x.resp)
+	d := x.v.delivery()
+	x.out = d.appendResponse(x.out[:0], &x.resp)
 	if err := x.to.write(x.out); err != nil {
 		x.v.watch.leave()
 		return err
@@ -117,7 +118,15 @@ func (x *exchange) deliver() error {
 
 // delivery is how a response goes to the exchange's visitor.
 func (x *exchange) delivery() delivery {
-	return delivery{old: x.req.old, keep: x.keepAfter(), framed: x.v.framed, domain: x.v.r.CookieDomain, host: x.v.request.Host, altSvc: x.v.altSvc}
+	d := x.v.delivery()
+	d.old, d.keep, d.framed, d.altSvc = x.req.old, x.keepAfter(), x.v.framed, x.v.altSvc
+	return d
+}
+
+// delivery is what a 1xx, too, has of how responses go to the visitor: what
+// keeps services off each other's cookies.
+func (v *visitor) delivery() delivery {
+	return delivery{domain: v.r.CookieDomain, host: v.request.Host}
 }
 
 // keepAfter reports whether the visitor's connection goes on after the

@@ -40,8 +40,7 @@ func (s *shortage) meet(r *Router, ln net.Listener, err error) {
 		s.told = time.Now()
 	}
 	full := errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
-	if full && s.refill() && s.admit(r, ln) { // another loop may have had the last one
-
+	if full && s.refill() && s.admit(r, ln) { // refill: another loop may have had the last one
 		s.pause = 0
 		return
 	}

@@ -23,7 +23,9 @@ func (x *exchange) switchOver() error {
 	x.seen.Status = 101
 	v.watch.stop()
 	v.state.CompareAndSwap(visitorBusy, visitorSwitched)
-	x.out = (&delivery{switching: x.upgrade, domain: v.r.CookieDomain, host: v.request.Host}).appendResponse(x.out[:0], &x.resp)
+	d := v.delivery()
+	d.switching = x.upgrade
+	x.out = d.appendResponse(x.out[:0], &x.resp)
 	x.out = append(x.out, up.in.buffered()...)
 	if err := v.write(x.out); err != nil {
 		return &abortError{nil}

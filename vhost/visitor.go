@@ -111,16 +111,11 @@ func ipOf(a net.Addr) (ip netip.Addr, ok bool) {
 	return ip.Unmap().WithZone(""), ip.IsValid()
 }
 
-// sourceOf is whom an address is counted for: an IPv6 network of 64 bits is
-// given to one customer, who has all of its addresses. It is not valid for what
-// has no IP address.
+// sourceOf is whom an address is counted for. It is not valid for what has no IP
+// address.
 func sourceOf(a net.Addr) netip.Prefix {
-	ip, ok := ipOf(a)
-	if !ok {
-		return netip.Prefix{}
-	}
-	p, _ := ip.Prefix(min(ip.BitLen(), 64))
-	return p
+	ip, _ := ipOf(a)
+	return tcp.Source(ip)
 }
 
 // serve speaks what the visitor speaks.
