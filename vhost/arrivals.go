@@ -34,8 +34,8 @@ type arrivals struct {
 	mu       sync.Mutex
 	most     int
 	all      int
-	unproven int                  // of all: see mostUnproven
-	of       map[netip.Prefix]int // all, by their source
+	unproven int     // of all: see mostUnproven
+	of       holders // all
 }
 
 // arrival is one of them. Its context has it, for arrived.
@@ -81,14 +81,10 @@ func (a *arrivals) arrive(ctx context.Context, from *quic.ClientInfo) (context.C
 func (a *arrivals) add(v *arrival) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.all >= a.most || a.of[v.source] >= share(a.most, quicShares) {
+	if a.all >= a.most || !a.of.addWithin(v.source, share(a.most, quicShares)) {
 		return false
 	}
-	if a.of == nil {
-		a.of = make(map[netip.Prefix]int)
-	}
 	a.all++
-	a.of[v.source]++
 	if v.unproven {
 		a.unproven++
 	}
@@ -122,7 +118,5 @@ func (v *arrival) left() {
 	defer v.a.mu.Unlock()
 	v.prove()
 	v.a.all--
-	if v.a.of[v.source]--; v.a.of[v.source] == 0 {
-		delete(v.a.of, v.source)
-	}
+	v.a.of.remove(v.source)
 }

@@ -5,9 +5,10 @@ import (
 	"net/netip"
 )
 
-// holders are the visitors who have connections of one Backend in use, and how
-// many, by their source. Slow bodies and WebSockets cost a visitor nothing, so
-// that one of them could have all of the connections; they get no more than half.
+// holders are how much visitors have of something, by their source: of a Backend's
+// connections in use, and of QUIC connections. Slow bodies and WebSockets cost a
+// visitor nothing, so that one of them could have all of a Backend's; they get no
+// more than half.
 type holders map[netip.Prefix]int
 
 // holderOf is whom a visitor is counted for. From 127.0.0.1 and ::1 come those of
@@ -26,10 +27,15 @@ const holdShares = 2
 
 // add counts one more of most, unless its holder has a share already.
 func (h *holders) add(holder netip.Prefix, most int) bool {
+	return h.addWithin(holder, share(most, holdShares))
+}
+
+// addWithin counts one more, unless its holder has as many as limit already.
+func (h *holders) addWithin(holder netip.Prefix, limit int) bool {
 	if !holder.IsValid() {
 		return true
 	}
-	if (*h)[holder] >= share(most, holdShares) {
+	if (*h)[holder] >= limit {
 		return false
 	}
 	if *h == nil {
